@@ -1,0 +1,64 @@
+"""Kubernetes objects as immutable values, one module per kind.
+
+Absent on purpose: what objects mean together (`resources`, `resolve`), and anything that reads a file or a socket.
+"""
+
+from gwanmun.api.backendtlspolicy import BackendTLSPolicy
+from gwanmun.api.core import ConfigMap, Namespace, Node, Secret, Service
+from gwanmun.api.discovery import EndpointSlice
+from gwanmun.api.gateway import Gateway
+from gwanmun.api.gatewayclass import GatewayClass
+from gwanmun.api.grpcroute import GRPCRoute
+from gwanmun.api.gwanmun_v1alpha1 import Backend, GatewayClassConfig
+from gwanmun.api.httproute import HTTPRoute
+from gwanmun.api.l4routes import TCPRoute, TLSRoute, UDPRoute
+from gwanmun.api.listenerset import ListenerSet
+from gwanmun.api.meta import Condition, LabelSelector, ObjectMeta
+from gwanmun.api.referencegrant import ReferenceGrant
+
+Object = (
+    GatewayClass
+    | Gateway
+    | HTTPRoute
+    | GRPCRoute
+    | TLSRoute
+    | TCPRoute
+    | UDPRoute
+    | ListenerSet
+    | ReferenceGrant
+    | BackendTLSPolicy
+    | Service
+    | EndpointSlice
+    | Secret
+    | ConfigMap
+    | Namespace
+    | Node
+    | GatewayClassConfig
+    | Backend
+)
+"""Every kind that gwanmun understands."""
+
+__all__ = [
+    "Backend",
+    "BackendTLSPolicy",
+    "Condition",
+    "ConfigMap",
+    "EndpointSlice",
+    "GRPCRoute",
+    "Gateway",
+    "GatewayClass",
+    "GatewayClassConfig",
+    "HTTPRoute",
+    "LabelSelector",
+    "ListenerSet",
+    "Namespace",
+    "Node",
+    "Object",
+    "ObjectMeta",
+    "ReferenceGrant",
+    "Secret",
+    "Service",
+    "TCPRoute",
+    "TLSRoute",
+    "UDPRoute",
+]
