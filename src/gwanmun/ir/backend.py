@@ -1,0 +1,75 @@
+"""Backends: what can be sent to, how it is spoken to, and where it is."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gwanmun.names import CertificateKey, ClusterKey
+
+
+@dataclass(frozen=True, slots=True)
+class SystemTrust:
+    """The certificate authorities that the machine trusts."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAnchors:
+    """Certificate authorities as PEM text."""
+
+    pem: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectAltName:
+    kind: Literal["dns", "uri"]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackendTls:
+    """TLS towards a backend. `hostname` is sent as SNI and, unless `names` says otherwise, has to be in its certificate."""
+
+    hostname: str
+    trust: TrustAnchors | SystemTrust
+    names: tuple[SubjectAltName, ...] = ()
+    client_certificate: CertificateKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """`engine` is the model server behind it, where that is known: vllm, tgi, sglang, openai."""
+
+    key: ClusterKey
+    protocol: Literal["http1", "http2", "tcp", "udp"]
+    tls: BackendTls | None = None
+    engine: str | None = None
+    prefer: Literal["zone", "node"] | None = None  # trafficDistribution: PreferClose/PreferSameZone, PreferSameNode
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """One address to send to. `address` is an IP address, or a host name that is resolved while serving."""
+
+    address: str
+    port: int
+    zone: str = ""
+    node: str = ""
+    hints: tuple[str, ...] = ()  # zones that this endpoint is meant for; empty: all
+    ready: bool = True
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a backend is now, sorted."""
+
+    key: ClusterKey
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate chain and its private key, as PEM text. The key never shows in a repr."""
+
+    key: CertificateKey
+    chain: str
+    private_key: str = field(repr=False)
