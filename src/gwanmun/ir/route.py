@@ -145,13 +145,14 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """None keeps what the request had. `port` None is the scheme's well-known port, which Location does not show."""
+    """None keeps what the request had. `port` None is the scheme's well-known port, which Location does not show;
+    `listener` is the port on which the request came in, as clients see it."""
 
     status: int = 302
     scheme: str | None = None
     host: str | None = None
     path: PathRewrite | None = None
-    port: int | None = None
+    port: int | Literal["listener"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
