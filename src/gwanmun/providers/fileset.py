@@ -1,0 +1,87 @@
+"""`FileSet`: which objects a set of manifest files declares, file by file, without touching a disk.
+
+A file that has become bad does not take anything away: what its broken documents said before stays in force until they
+are mended, and the good documents beside them count at once. Where two files declare one object, the first path wins.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gwanmun.api import Object
+from gwanmun.api.load import LoadResult, Problem
+from gwanmun.names import ObjectKey
+from gwanmun.resources import key_of
+
+
+@dataclass(frozen=True, slots=True)
+class SourceProblem:
+    """Something wrong with a source of manifests as a whole: it is unreadable, too large, gone, or says a thing twice."""
+
+    source: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    objects: Mapping[ObjectKey, Object]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """Immutable: `replace` and `remove` give the next one. `files` is in path order."""
+
+    files: Mapping[str, _File] = field(default_factory=dict)
+
+    def put(self, path: str, loaded: LoadResult) -> "FileSet":
+        """The set with a file read anew; what its broken documents declared before stays."""
+        before = self.files[path].objects if path in self.files else {}
+        objects = {**_still_in_force(before, loaded), **{key_of(item.object): item.object for item in loaded.objects}}
+        files = {**self.files, path: _File(objects, tuple(loaded.problems))}
+        return FileSet(dict(sorted(files.items())) if path not in self.files else files)
+
+    def remove(self, path: str) -> "FileSet":
+        return FileSet({name: file for name, file in self.files.items() if name != path})
+
+    def objects(self) -> tuple[dict[ObjectKey, Object], list[SourceProblem]]:
+        """All objects, and a problem for each that is declared twice."""
+        found: dict[ObjectKey, Object] = {}
+        origin: dict[ObjectKey, str] = {}
+        problems = []
+        for path, file in self.files.items():
+            for key, obj in file.objects.items():
+                if key in found:
+                    problems.append(SourceProblem(path, f"{key} is also in {origin[key]}, which is used; this one is ignored"))
+                    continue
+                found[key], origin[key] = obj, path
+        return found, problems
+
+    def problems(self) -> list[Problem]:
+        return [problem for file in self.files.values() for problem in file.problems]
+
+
+def _still_in_force(before: Mapping[ObjectKey, Object], loaded: LoadResult) -> dict[ObjectKey, Object]:
+    """What a file declared before and a broken document of its new text may still mean.
+
+    A document whose kind and name can be read keeps that object alone; one that cannot be read at all may be any of them.
+    """
+    errors = [problem for problem in loaded.problems if problem.severity == "error"]
+    if any(not problem.kind or not problem.name for problem in errors):
+        return dict(before)
+    broken = {(problem.kind, problem.name) for problem in errors}
+    return {key: obj for key, obj in before.items() if {(key.kind, key.name), (key.kind, _full_name(key))} & broken}
+
+
+def _full_name(key: ObjectKey) -> str:
+    return str(key.namespaced_name)
+
+
+def difference(old: Mapping[ObjectKey, Object], new: Mapping[ObjectKey, Object]) -> dict[ObjectKey, Object | None]:
+    """The changes that lead from one set of objects to another; None stands for one that has gone."""
+    changes: dict[ObjectKey, Object | None] = {key: obj for key, obj in new.items() if old.get(key) is not obj}
+    changes.update({key: None for key in old if key not in new})
+    return changes
+
+
+Loader = Callable[[bytes, str], LoadResult]
+Paths = Iterable[str]
