@@ -39,6 +39,11 @@ def _by_parent(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
     return {ObjectKey(ref.group, ref.kind, ref.namespace or key.namespace, ref.name) for ref in obj.spec.parent_refs or ()}
 
 
+def _by_rival(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
+    """HTTPRoutes and GRPCRoutes, by (parent, kind): the two must not share a host on one listener."""
+    return {(parent, key.kind) for parent in _by_parent(key, obj)} if key.kind in ("HTTPRoute", "GRPCRoute") else ()
+
+
 def _by_gateway(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
     """ListenerSets, by the Gateway that they extend."""
     if key.kind != "ListenerSet":
@@ -75,6 +80,7 @@ def _by_target(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
 INDEXES: Mapping[str, Callable[[ObjectKey, Any], Iterable[Hashable]]] = {
     "kind": _by_kind,
     "parent": _by_parent,
+    "rival": _by_rival,
     "gateway": _by_gateway,
     "class": _by_class,
     "service": _by_service,
