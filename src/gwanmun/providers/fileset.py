@@ -4,7 +4,7 @@ A file that has become bad does not take anything away: what its broken document
 are mended, and the good documents beside them count at once. Where two files declare one object, the first path wins.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gwanmun.api import Object
@@ -81,7 +81,3 @@ def difference(old: Mapping[ObjectKey, Object], new: Mapping[ObjectKey, Object])
     changes: dict[ObjectKey, Object | None] = {key: obj for key, obj in new.items() if old.get(key) is not obj}
     changes.update({key: None for key in old if key not in new})
     return changes
-
-
-Loader = Callable[[bytes, str], LoadResult]
-Paths = Iterable[str]
