@@ -1,0 +1,204 @@
+"""The delta-ADS machine of one stream: takes requests and publications, returns responses. No await, clock or logging.
+
+Order between types is make before break. A step from one published set to the next runs through STAGES: clusters, then
+listeners, then routes, then what is gone; a stage begins when the one before is accepted, and with it whatever its resources
+need (a cluster serves only once its endpoints have come). A newer set waits until the step is done, so a constant flow of
+changes cannot starve a later stage. Endpoints, secrets, runtime values and filter configurations refer to nothing: they are
+outside the steps and always follow the newest set.
+
+Deliberately absent: sockets and encoding (``server``), and who else is connected (``publisher``).
+"""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+
+from gwanmun.xds_server.messages import Request, Response
+from gwanmun.xds_server.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    SCOPED_ROUTES,
+    Need,
+    Publication,
+    Resource,
+    ResourceSet,
+)
+from gwanmun.xds_server.subscription import Limits, Rejection, Subscription
+
+STAGES = ((CLUSTER,), (LISTENER,), (ROUTES, SCOPED_ROUTES))
+"""First runs first. A listener leaves in the same response as its successor comes, as one port cannot have two."""
+
+_STAGED = frozenset(url for stage in STAGES for url in stage)
+_REFERRING = (LISTENER, ROUTES, SCOPED_ROUTES)
+"""Types that name clusters."""
+
+
+class Stream:
+    """One proxy's stream. Begins with the set that is current; `publish` must be given every publication after it."""
+
+    def __init__(self, resources: ResourceSet, serial: int, limits: Limits = Limits()) -> None:  # noqa: B008 (frozen)
+        self._limits = limits
+        self._subscriptions: dict[str, Subscription] = {}
+        self._newest = self._target = resources
+        self._newest_serial = serial
+        self._marked: dict[str, dict[str, None]] = {}
+        self._awaited: dict[Need, str] = {}
+        self._nonce = 1
+        self._sent = 0
+        self._applied: int | None = None
+
+    @property
+    def applied(self) -> int | None:
+        """Serial of the newest publication that the client has accepted in full, but for `rejections`.
+
+        None before the first; a client that has not asked for listeners yet has applied nothing.
+        """
+        return self._applied
+
+    @property
+    def rejections(self) -> tuple[Rejection, ...]:
+        """What the client refuses at the moment."""
+        return tuple(r for subscription in self._subscriptions.values() for r in subscription.rejected.values())
+
+    @property
+    def awaited(self) -> tuple[Need, ...]:
+        """What the client must ask for and accept before the step goes on. See `stop_waiting`."""
+        return tuple(self._awaited)
+
+    @property
+    def resources_sent(self) -> int:
+        """Resources and removals sent on this stream so far, repetitions included."""
+        return self._sent
+
+    def held(self, type_url: str) -> dict[str, str]:
+        """Versions by name that the client is known to hold."""
+        subscription = self._subscriptions.get(type_url)
+        return dict(subscription.held) if subscription else {}
+
+    def receive(self, request: Request) -> list[Response]:
+        """Handle a message of the client."""
+        subscription = self._subscriptions.get(request.type_url)
+        if subscription is None:
+            subscription = self._subscriptions[request.type_url] = Subscription(request.type_url)
+            subscription.open(request, self._current(request.type_url))
+        else:
+            answered = subscription.outstanding
+            if answered is not None and request.nonce == answered.nonce:
+                self._settle(subscription, answered, request.error)
+            subscription.update(request, self._current(request.type_url))
+        self._stop_awaiting(Need(request.type_url, name) for name in request.unsubscribe)
+        return list(self._responses())
+
+    def publish(self, publication: Publication) -> list[Response]:
+        """Move on to a newer set, now or, for what goes in stages, when the step under way is done."""
+        self._newest, self._newest_serial = publication.resources, publication.serial
+        for url, names in publication.changes.items():
+            if url in _STAGED:
+                self._marked.setdefault(url, {}).update(dict.fromkeys(names))
+                continue
+            if subscription := self._subscriptions.get(url):
+                subscription.mark(names)
+            self._stop_awaiting(Need(url, name) for name in names if name not in self._newest.of(url))
+        return list(self._responses())
+
+    def stop_waiting(self) -> list[Response]:
+        """Go on without what is `awaited`: a client that never asks for it must not be cut off from everything else."""
+        self._awaited.clear()
+        return list(self._responses())
+
+    def _current(self, type_url: str) -> Mapping[str, Resource]:
+        return (self._target if type_url in _STAGED else self._newest).of(type_url)
+
+    def _settle(self, subscription: Subscription, answered: Response, error: str | None) -> None:
+        if error is None:
+            subscription.accept()
+            arrived = (*(taken.name for taken in answered.resources), *answered.removed)
+        else:
+            culprit = subscription.refuse(error)
+            arrived = (culprit.name,) if culprit else ()
+            self._stop_awaiting(culprit.needs if culprit else ())
+        url = subscription.type_url
+        self._stop_awaiting(Need(url, name) for name in arrived if name not in subscription.pending)
+
+    def _stop_awaiting(self, needs: Iterable[Need]) -> None:
+        if self._awaited:
+            for need in needs:
+                self._awaited.pop(need, None)
+
+    def _responses(self) -> Iterator[Response]:
+        """Everything that may go out now."""
+        while True:
+            yield from self._send_unstaged()
+            if not (yield from self._send_stages()):
+                # A cluster that was just sent has made its endpoints due again.
+                yield from self._send_unstaged()
+                return
+            self._target = self._newest
+            if not self._marked:
+                self._note_applied()
+                return
+            for url, names in self._marked.items():
+                if subscription := self._subscriptions.get(url):
+                    subscription.mark(names)
+            self._marked.clear()
+
+    def _send_unstaged(self) -> Iterator[Response]:
+        for url in self._subscriptions:
+            if url not in _STAGED:
+                yield from self._send(url, removals=False)
+
+    def _send_stages(self) -> Generator[Response, None, bool]:
+        """Run the step as far as it goes; the result says whether it is done."""
+        for stage in STAGES:
+            for url in stage:
+                yield from self._send(url, removals=url != CLUSTER)
+            if any(self._is_outstanding(url) for url in stage) or (CLUSTER in stage and CLUSTER in self._awaited.values()):
+                return False
+        if self._awaited:
+            return False
+        # A client that refused new routes still runs the old ones, and those need what we would take away here.
+        if any(self._subscriptions[url].rejected for url in _REFERRING if url in self._subscriptions):
+            return True
+        yield from self._send(CLUSTER, removals=True)
+        if not self._marked:
+            for url in self._subscriptions:
+                if url not in _STAGED:
+                    yield from self._send(url, removals=True)
+        return not self._is_outstanding(CLUSTER)
+
+    def _send(self, type_url: str, *, removals: bool) -> Iterator[Response]:
+        subscription = self._subscriptions.get(type_url)
+        if subscription is None or subscription.outstanding is not None:
+            return
+        response = subscription.next(str(self._nonce), self._current(type_url), self._limits, removals=removals)
+        if response is not None:
+            self._nonce += 1
+            self._sent += len(response.resources) + len(response.removed)
+            for sent in response.resources:
+                for need in sent.needs:
+                    self._await(need, type_url)
+            yield response
+
+    def _await(self, need: Need, origin: str) -> None:
+        if need.name not in self._current(need.type_url):
+            return
+        subscription = self._subscriptions.get(need.type_url)
+        if subscription is not None and subscription.wants(need.name):
+            if origin == CLUSTER and need.type_url == ENDPOINTS:
+                # Envoy replaces a changed cluster by a new one that waits for endpoints, but it does not ask for them
+                # again, because the old one is subscribed already.
+                subscription.force(need.name)
+            elif need.name not in subscription.pending and (
+                need.name in subscription.held or need.name in subscription.rejected
+            ):
+                return
+        self._awaited[need] = origin
+
+    def _is_outstanding(self, type_url: str) -> bool:
+        subscription = self._subscriptions.get(type_url)
+        return subscription is not None and subscription.outstanding is not None
+
+    def _note_applied(self) -> None:
+        waiting = any(self._is_outstanding(url) for url in self._subscriptions)
+        if not waiting and LISTENER in self._subscriptions:
+            self._applied = self._newest_serial
