@@ -11,6 +11,7 @@ from gwanmun.api.gatewayclass import GatewayClass
 from gwanmun.api.grpcroute import GRPCRoute
 from gwanmun.api.gwanmun_v1alpha1 import Backend, GatewayClassConfig
 from gwanmun.api.httproute import HTTPRoute
+from gwanmun.api.inferencepool import InferencePool
 from gwanmun.api.l4routes import TCPRoute, TLSRoute, UDPRoute
 from gwanmun.api.listenerset import ListenerSet
 from gwanmun.api.meta import Condition, LabelSelector, ObjectMeta
@@ -35,6 +36,7 @@ Object = (
     | Node
     | GatewayClassConfig
     | Backend
+    | InferencePool
 )
 """Every kind that gwanmun understands."""
 
@@ -49,6 +51,7 @@ __all__ = [
     "GatewayClass",
     "GatewayClassConfig",
     "HTTPRoute",
+    "InferencePool",
     "LabelSelector",
     "ListenerSet",
     "Namespace",
