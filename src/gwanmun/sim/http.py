@@ -13,12 +13,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import h11
 import msgspec
+import structlog
 
 from gwanmun.sim.faults import Drip, HangMidStream, ResetMidStream
 
 Headers = Sequence[tuple[str, str]]
 
 _HIGH_WATER = 256 * 1024
+_LARGEST_HEAD = 256 * 1024
+
+log = structlog.get_logger(__name__)
 
 
 class DisconnectedError(Exception):
@@ -130,7 +134,7 @@ class Connection(asyncio.Protocol):
         self._handler = handler
         self._connections = connections
         self._keep_alive = keep_alive
-        self._h11 = h11.Connection(h11.SERVER)
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_LARGEST_HEAD)
         self._request: h11.Request | None = None
         self._body: list[bytes] = []
         self.task: asyncio.Task[None] | None = None
@@ -251,7 +255,13 @@ class Connection(asyncio.Protocol):
     async def _handle(self, exchange: Exchange) -> None:
         # A client that left, or a fault that cut the line, is how this simulator is meant to be used: not an error.
         with contextlib.suppress(DisconnectedError):
-            await self._handler(exchange)
+            try:
+                await self._handler(exchange)
+            except (asyncio.CancelledError, DisconnectedError):
+                raise
+            except Exception:
+                log.exception("sim_request_failed", method=exchange.method, path=exchange.path)
+                await self._apologize(exchange)
         self.task = None
         if self._transport is None:
             return
@@ -261,6 +271,13 @@ class Connection(asyncio.Protocol):
             self._read()
         else:
             self._transport.close()
+
+    async def _apologize(self, exchange: Exchange) -> None:
+        """A mistake of ours: 500 if nothing was sent yet, else a cut connection, so that nobody takes it for an answer."""
+        if exchange.status is None:
+            await exchange.respond(500, b"the simulator failed; its log says why")
+        else:
+            self.reset()
 
     def _wait_for_request(self) -> None:
         assert self._transport is not None

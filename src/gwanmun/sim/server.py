@@ -295,12 +295,16 @@ class SimServer:
         await exchange.respond_json(200, shown)
 
 
-async def run(specs: Sequence[SimSpec]) -> None:
-    """Serve until cancelled. Raises OSError when an address is taken; nothing is left running then."""
+async def run(specs: Sequence[SimSpec], *, ready: Callable[[Sequence[SimServer]], None] = lambda servers: None) -> None:
+    """Serve until cancelled; `ready` learns of the servers, and so of their ports, when all listen.
+
+    Raises OSError when an address is taken and ValueError for an unknown profile; nothing is left running then.
+    """
     servers = [SimServer(spec) for spec in specs]
     try:
         for server in servers:
             await server.start()
+        ready(servers)
         await asyncio.get_running_loop().create_future()
     finally:
         await asyncio.gather(*(server.stop() for server in servers))
