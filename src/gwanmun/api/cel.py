@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
+_REMEMBERED_LENGTH = 256
+_REMEMBERED_VALUES = 1_024
+"""Bytes of a value, and values per rule set, that are remembered as sound: at most 8 MB in all."""
 _ESCAPED = re.compile(r"\.__([a-z]+)__\b")
 _HAS_ESCAPED = re.compile(r"has\(([\w.\[\]]+)\.__([a-z]+)__\)")
 _ESCAPES = {"dash": "-", "dot": ".", "slash": "/", "underscores": "__"}
@@ -37,15 +42,24 @@ class RuleSet:
         self._transition = tuple(rule for rule in rules if rule.needs_old)
         self._all_hold: Any = None
         self._single: dict[Rule, Any] = {}
+        self._sound: set[bytes] = set()
 
     def failing(self, value: Any) -> list[Rule]:
         """The rules that this value breaks. A rule that cannot be evaluated counts as broken, as on an API server."""
         if not self._now:
             return []
+        # Routes of one team share their parentRefs and many matches and backends; a look-up costs a tenth of a rule.
+        encoded = msgspec.json.encode(value)
+        if encoded in self._sound:
+            return []
         if self._all_hold is None:
             self._all_hold = compile_expression(" && ".join(f"({rule.expression}\n)" for rule in self._now))
         data = {"self": value}
         if self._all_hold.eval(data=data).value() is True:
+            if len(encoded) <= _REMEMBERED_LENGTH:
+                if len(self._sound) >= _REMEMBERED_VALUES:
+                    self._sound.clear()
+                self._sound.add(encoded)
             return []
         return [rule for rule in self._now if self._program(rule).eval(data=data).value() is not True]
 

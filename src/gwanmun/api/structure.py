@@ -5,6 +5,7 @@ and rules run only on a sound structure.
 """
 
 import difflib
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -16,6 +17,11 @@ from gwanmun.api.schema import Node, Schema
 Trail = tuple[Any, ...]
 """A path as nested pairs (trail, step): cheap to extend, and only spelled out for a problem."""
 
+MAX_PROBLEMS = 50
+"""Per object. Who made the first fifty mistakes will look again."""
+_EXACT = 1 << 53
+_LONGEST_FIELD = 64
+
 
 def check_structure(
     schema: Schema, value: dict[str, Any], old: dict[str, Any] | None = None
@@ -24,10 +30,11 @@ def check_structure(
     problems: list[FieldProblem] = []
     pruned = _prune(schema.root, value, (), schema.is_builtin, problems)
     if not schema.structural.is_valid(pruned):
-        problems += [problem for error in schema.structural.iter_errors(pruned) for problem in explain(error)]
+        errors = islice(schema.structural.iter_errors(pruned), MAX_PROBLEMS)
+        problems += [problem for error in errors for problem in explain(error)]
     if not problems:
         _check_rules(schema.root, pruned, old, (), problems)
-    return pruned, problems
+    return pruned, problems[:MAX_PROBLEMS]
 
 
 def _prune(node: Node, value: Any, trail: Trail, drop_nulls: bool, problems: list[FieldProblem]) -> Any:
@@ -49,7 +56,7 @@ def _prune(node: Node, value: Any, trail: Trail, drop_nulls: bool, problems: lis
             if known is None:
                 if node.preserves_unknown:
                     result[name] = item
-                else:
+                elif len(problems) < MAX_PROBLEMS:
                     problems.append(FieldProblem(_path((trail, name)), _unknown(name, node.properties)))
             elif item is None and (drop_nulls or (name in node.defaulted and not known.nullable)):
                 continue
@@ -69,13 +76,13 @@ def _prune(node: Node, value: Any, trail: Trail, drop_nulls: bool, problems: lis
         if node.is_set or node.list_keys:
             _check_unique(node, result_list, trail, problems)
         return result_list
-    if node.type == "integer" and isinstance(value, float) and value.is_integer():
+    if node.type == "integer" and isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)  # 1.0 is an integer in JSON Schema's later drafts and to Kubernetes
     return value
 
 
 def _unknown(name: str, known: dict[str, Node]) -> str:
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    near = difflib.get_close_matches(name, known, n=2) if len(name) <= _LONGEST_FIELD else []
     if not near:
         near = [field for field in known if field.lower() == name.lower()]
     if near:
@@ -105,7 +112,7 @@ def _check_rules(node: Node, value: Any, old: Any, trail: Trail, problems: list[
         failing = node.rules.failing(value)
         if old is not None:
             failing = failing + node.rules.failing_update(value, old)
-        for rule in failing:
+        for rule in failing[: MAX_PROBLEMS - len(problems)]:
             said = rule.message if isinstance(value, dict | list) else f"{show(value)} is refused: {rule.message}"
             problems.append(FieldProblem((*_path(trail), *rule.field), said))
     if isinstance(value, dict):

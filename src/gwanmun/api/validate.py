@@ -21,7 +21,7 @@ from gwanmun.api.kinds import (
 from gwanmun.api.metadata import check_metadata
 from gwanmun.api.problem import FieldProblem, any_of, show
 from gwanmun.api.schema import load_schema
-from gwanmun.api.structure import check_structure
+from gwanmun.api.structure import MAX_PROBLEMS, check_structure
 
 _KNOWN_GROUPS = frozenset({group for group, _ in KINDS} | set(ALIAS_GROUPS))
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}", re.ASCII)
@@ -54,7 +54,7 @@ def validate(obj: dict[str, Any], old: dict[str, Any] | None = None) -> Validate
         found = _check_data(body)
     if kind.kind == "Secret":
         found = [_without_value(item) for item in found]
-    problems += found
+    problems = (problems + found)[:MAX_PROBLEMS]
     if any(item.severity == "error" for item in problems):
         return Validated(kind, None, tuple(problems))
     value = {"apiVersion": obj["apiVersion"], "kind": kind.kind, "metadata": metadata, **body}

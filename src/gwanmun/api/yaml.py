@@ -9,26 +9,46 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from gwanmun.api.problem import FieldPath
-from gwanmun.api.yaml_events import MAX_DEPTH, YamlError, read_lines, read_values
+from gwanmun.api.yaml_events import MAX_DEPTH, YamlError, integer, read_lines, read_values
 
 MAX_BYTES = 64 << 20
 MAX_DOCUMENTS = 100_000
+_LOCATED_LENGTH = 1 << 20
+_COARSE_DEPTH = 2
+"""In one document of more characters than that (a List of thousands) only its items are located: lines cost memory."""
 
 _MARKER = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 """At the start of a line this ends a document wherever it stands, even in a block of text (YAML 1.2, c-forbidden)."""
 _CONTENT = re.compile(r"^[^#%\s]", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
 class _Chunk:
-    """The text between two markers; `line` is how many lines of the file come before it."""
+    """The text between two markers; `line` is how many lines of the file come before it.
 
-    text: str
-    line: int
+    Its fields are located on first need: a file without problems never pays for that.
+    """
+
+    __slots__ = ("_documents", "line", "text")
+
+    def __init__(self, text: str, line: int) -> None:
+        self.text = text
+        self.line = line
+        self._documents: list[dict[FieldPath, int]] | None = None
+
+    def line_of(self, index: int, path: FieldPath) -> int | None:
+        """The line (from 1) of a field of one document, or of the nearest field around it; None for no document."""
+        if self._documents is None:
+            depth = MAX_DEPTH if len(self.text) <= _LOCATED_LENGTH else _COARSE_DEPTH
+            self._documents = read_lines(self.text, depth)
+        if index >= len(self._documents):
+            return None
+        lines = self._documents[index]
+        found = (lines.get(path[:length]) for length in range(len(path), -1, -1))
+        line = next((line for line in found if line is not None), None)
+        return None if line is None else self.line + line + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +64,7 @@ class Document:
 
     def line_of(self, path: FieldPath) -> int:
         """The line (from 1) of a field, or of the nearest field around it that stands in the file."""
-        return _line_of(self.chunk, self.index, (*self.base, *path)) or self.line
+        return self.chunk.line_of(self.index, (*self.base, *path)) or self.line
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +123,7 @@ def _documents(chunk: _Chunk, source: str) -> Iterator[Document | DocumentProble
         return  # comments and %YAML directives before the first marker
     value = _json(chunk.text)
     if value is not None:
-        yield from _expanded(Document(value, source, _line_of(chunk, 0, ()) or chunk.line + 1, chunk, 0))
+        yield from _expanded(Document(value, source, chunk.line_of(0, ()) or chunk.line + 1, chunk, 0))
         return
     try:
         for index, (line, value) in enumerate(read_values(chunk.text)):
@@ -121,7 +141,7 @@ def _json(text: str) -> dict[str, Any] | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_int=integer)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -164,7 +184,7 @@ def _expanded(document: Document) -> Iterator[Document | DocumentProblem]:
     common = {} if kind == "List" else {"apiVersion": value.get("apiVersion"), "kind": kind.removesuffix("List")}
     for index, item in enumerate(items):
         path = (*document.base, "items", index)
-        line = _line_of(document.chunk, document.index, path) or document.line
+        line = document.chunk.line_of(document.index, path) or document.line
         if isinstance(item, dict):
             inner = Document({**common, **item}, document.source, line, document.chunk, document.index, path)
             yield from _expanded(inner)
@@ -175,20 +195,3 @@ def _expanded(document: Document) -> Iterator[Document | DocumentProblem]:
 def _sort(value: Any) -> str:
     """What sort of value it is; never the value, which may be anything that someone left in the folder."""
     return "a list" if isinstance(value, list) else "a single value"
-
-
-def _line_of(chunk: _Chunk, index: int, path: FieldPath) -> int | None:
-    documents = _lines(chunk.text)
-    if index >= len(documents):
-        return None
-    for length in range(len(path), -1, -1):
-        line = documents[index].get(path[:length])
-        if line is not None:
-            return chunk.line + line + 1
-    return None
-
-
-@lru_cache(maxsize=2)
-def _lines(text: str) -> list[dict[FieldPath, int]]:
-    """Only read when something has to be located: a file without problems never pays for it."""
-    return read_lines(text)

@@ -41,7 +41,8 @@ _WORDS: dict[str, Any] = {
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO]?[0-7_]+|0|[1-9][0-9_]*)", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_MAX_DIGITS = 400
+_MAX_DIGITS = 300
+_LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
 _TAG = "tag:yaml.org,2002:"
 _TAGGED_TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -62,90 +63,126 @@ class YamlError(Exception):
 
 def read_values(text: str) -> Iterator[tuple[int, Any]]:
     """Every document of the text as (line of its first node, value). Raises YamlError where it cannot go on."""
-    parser = _parser(text)
+    try:
+        yield from _values(_parser(text))
+    except yaml.YAMLError as error:
+        raise _refused(error, text) from None
+
+
+def _values(parser: Any) -> Iterator[tuple[int, Any]]:
     plain: dict[str, Any] = {}
-    stack: list[tuple[Any, ...]] = []
-    anchors: dict[str, tuple[Any, int, int]] = {}
-    nodes = characters = aliased_nodes = aliased_characters = 0
-    container: Any = None
-    key: Any = _NO_KEY
-    merges: list[Any] = []
-    root: Any = None
-    line = 0
+    root = _Sequence(None, 0, 0)
+    stack: list[_Sequence | _Mapping] = [root]
+    budget = _Anchors()
+    nodes = characters = line = 0
     while True:
-        event = _next(parser, text)
+        event = parser.get_event()
         kind = type(event)
         if kind is ScalarEvent:
             nodes += 1
             characters += len(event.value)
             value = _scalar(event, plain)
-            anchor, size = event.anchor, (1, len(event.value))
+            stack[-1].add(value, event)
+            if event.anchor is not None:
+                budget.anchors[event.anchor] = (value, 1, len(event.value))
         elif kind is MappingStartEvent or kind is SequenceStartEvent:
             if len(stack) > MAX_DEPTH:
                 raise YamlError(event.start_mark.line, f"nested more than {MAX_DEPTH} levels deep")
-            if not stack:
-                line = event.start_mark.line
             _check_container_tag(event)
+            if len(stack) == 1:
+                line = event.start_mark.line
+            opened = _Mapping if kind is MappingStartEvent else _Sequence
+            stack.append(opened(event.anchor, nodes, characters))
             nodes += 1
-            stack.append((container, key, merges, event.anchor, nodes, characters))
-            container, key, merges = ({} if kind is MappingStartEvent else []), _NO_KEY, []
-            continue
         elif kind is MappingEndEvent or kind is SequenceEndEvent:
-            value = container
-            for merged in merges:
-                for name, inherited in merged.items():
-                    value.setdefault(name, inherited)
-            container, key, merges, anchor, nodes_before, characters_before = stack.pop()
-            size = (nodes - nodes_before + 1, characters - characters_before)
+            closed = stack.pop()
+            value = closed.finish()
+            stack[-1].add(value, event)
+            if closed.anchor is not None:
+                budget.anchors[closed.anchor] = (value, nodes - closed.nodes, characters - closed.characters)
         elif kind is AliasEvent:
-            if event.anchor not in anchors:
-                raise YamlError(
-                    event.start_mark.line,
-                    "this alias stands for nothing that ends before it; text that begins with * needs quotes",
-                )
-            value, *size_list = anchors[event.anchor]
-            anchor, size = None, (size_list[0], size_list[1])
-            nodes += size[0]
-            characters += size[1]
-            aliased_nodes += size[0]
-            aliased_characters += size[1]
-            if aliased_nodes > MAX_ALIASED_NODES or aliased_characters > MAX_ALIASED_CHARACTERS:
-                raise YamlError(
-                    event.start_mark.line,
-                    f"aliases expand to more than {MAX_ALIASED_NODES} nodes or {MAX_ALIASED_CHARACTERS >> 20} MiB",
-                )
+            value, more_nodes, more_characters = budget.take(event)
+            nodes += more_nodes
+            characters += more_characters
+            stack[-1].add(value, event)
         elif kind is DocumentStartEvent:
-            anchors, root, line = {}, None, event.start_mark.line
-            nodes = characters = aliased_nodes = aliased_characters = 0
-            continue
+            line, budget = event.start_mark.line, _Anchors()
         elif kind is DocumentEndEvent:
-            yield line, root
-            continue
+            yield line, root.items.pop()
         elif kind is StreamEndEvent:
             return
-        else:
-            continue
 
-        if anchor is not None:
-            anchors[anchor] = (value, *size)
-        if not stack:
-            root, line = value, (event.start_mark.line if kind is ScalarEvent else line)
-        elif type(container) is list:
-            container.append(value)
-        elif key is _NO_KEY:
-            key = _MERGE if _is_merge(event) else _key(value, event)
-            if key in container:
+
+class _Sequence:
+    """A list being read; `nodes` and `characters` are the counts at its start, by which an anchor is weighed."""
+
+    __slots__ = ("anchor", "characters", "items", "nodes")
+
+    def __init__(self, anchor: str | None, nodes: int, characters: int) -> None:
+        self.items: list[Any] = []
+        self.anchor, self.nodes, self.characters = anchor, nodes, characters
+
+    def add(self, value: Any, event: Any) -> None:
+        self.items.append(value)
+
+    def finish(self) -> list[Any]:
+        return self.items
+
+
+class _Mapping:
+    """A mapping being read: keys and values by turns."""
+
+    __slots__ = ("anchor", "characters", "key", "merges", "nodes", "value")
+
+    def __init__(self, anchor: str | None, nodes: int, characters: int) -> None:
+        self.value: dict[str, Any] = {}
+        self.key: Any = _NO_KEY
+        self.merges: list[dict[str, Any]] = []
+        self.anchor, self.nodes, self.characters = anchor, nodes, characters
+
+    def add(self, value: Any, event: Any) -> None:
+        if self.key is _NO_KEY:
+            self.key = key = value if type(value) is str and value != "<<" else _key(value, event)
+            if key in self.value:
                 raise YamlError(event.start_mark.line, f"the key {show(key)} is there twice in one mapping")
-        elif key is _MERGE:
-            merges.extend(_merged(value, event))
-            key = _NO_KEY
+            return
+        if self.key is _MERGE:
+            self.merges += _merged(value, event)
         else:
-            container[key] = value
-            key = _NO_KEY
+            self.value[self.key] = value
+        self.key = _NO_KEY
+
+    def finish(self) -> dict[str, Any]:
+        for merged in self.merges:
+            for name, inherited in merged.items():
+                self.value.setdefault(name, inherited)
+        return self.value
 
 
-def read_lines(text: str) -> list[dict[FieldPath, int]]:
-    """For every document of the text, the line (from 0) of each field, by path; stops without fuss at an error."""
+class _Anchors:
+    """The anchors of one document, and how much its aliases may still stand for."""
+
+    def __init__(self) -> None:
+        self.anchors: dict[str, tuple[Any, int, int]] = {}
+        self._nodes = MAX_ALIASED_NODES
+        self._characters = MAX_ALIASED_CHARACTERS
+
+    def take(self, event: Any) -> tuple[Any, int, int]:
+        """The value of an alias with its weight. Raises YamlError for an unknown one and when all is spent."""
+        line = event.start_mark.line
+        if event.anchor not in self.anchors:
+            raise YamlError(line, "this alias stands for nothing that ends before it; text that begins with * needs quotes")
+        value, nodes, characters = self.anchors[event.anchor]
+        self._nodes -= nodes
+        self._characters -= characters
+        if self._nodes < 0 or self._characters < 0:
+            limits = f"{MAX_ALIASED_NODES} nodes or {MAX_ALIASED_CHARACTERS >> 20} MiB"
+            raise YamlError(line, f"aliases expand to more than {limits}")
+        return value, nodes, characters
+
+
+def read_lines(text: str, depth: int) -> list[dict[FieldPath, int]]:
+    """For every document, the line (from 0) of each field down to a depth, by path; ends without fuss at an error."""
     documents: list[dict[FieldPath, int]] = []
     stack: list[tuple[FieldPath, Any, bool]] = []
     path: FieldPath = ()
@@ -153,7 +190,7 @@ def read_lines(text: str) -> list[dict[FieldPath, int]]:
     in_mapping = False
     try:
         parser = _parser(text)
-        while (event := _next(parser, text)) is not None and type(event) is not StreamEndEvent:
+        while type(event := parser.get_event()) is not StreamEndEvent:
             kind = type(event)
             if kind is DocumentStartEvent:
                 documents.append({})
@@ -164,11 +201,13 @@ def read_lines(text: str) -> list[dict[FieldPath, int]]:
             elif kind in (ScalarEvent, AliasEvent, MappingStartEvent, SequenceStartEvent):
                 line = event.start_mark.line
                 if in_mapping and step is _NO_KEY:
-                    step = _key(_scalar(event, {}), event) if kind is ScalarEvent else ""
-                    documents[-1].setdefault((*path, step), line)
+                    step = event.value if kind is ScalarEvent else ""
+                    if len(path) < depth:
+                        documents[-1].setdefault((*path, step), line)
                     continue
                 here = (*path, step) if step is not _NO_KEY else path
-                documents[-1].setdefault(here, line)
+                if len(here) <= depth:
+                    documents[-1].setdefault(here, line)
                 if kind is MappingStartEvent or kind is SequenceStartEvent:
                     if len(stack) > MAX_DEPTH:
                         break
@@ -179,7 +218,7 @@ def read_lines(text: str) -> list[dict[FieldPath, int]]:
             else:
                 continue
             step = _NO_KEY if in_mapping or not stack else step + 1
-    except YamlError:
+    except (YamlError, yaml.YAMLError):
         return documents
     return documents
 
@@ -191,18 +230,15 @@ def _parser(text: str) -> Any:
         raise YamlError(text.count("\n", 0, error.start), "half of a surrogate pair is no character") from None
 
 
-def _next(parser: Any, text: str) -> Any:
-    try:
-        return parser.get_event()
-    except yaml.reader.ReaderError as error:
+def _refused(error: yaml.YAMLError, text: str) -> YamlError:
+    if isinstance(error, yaml.reader.ReaderError):
         before = text.encode(errors="replace")[: max(error.position, 0)]
-        raise YamlError(before.count(b"\n"), f"{error.reason}: no manifest holds such a character") from None
-    except yaml.MarkedYAMLError as error:
+        return YamlError(before.count(b"\n"), f"{error.reason}: no manifest holds such a character")
+    if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         line = mark.line if mark is not None else 0
-        raise YamlError(line, _explained(error, text, line)) from None
-    except yaml.YAMLError as error:
-        raise YamlError(0, f"not YAML: {error}") from None
+        return YamlError(line, _explained(error, text, line))
+    return YamlError(0, f"not YAML: {error}")
 
 
 def _explained(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
@@ -218,10 +254,10 @@ def _explained(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
 
 def _scalar(event: Any, plain: dict[str, Any]) -> Any:
     text: str = event.value
-    if event.tag is not None and event.tag != "!":
-        return _tagged(event, text)
-    if not event.implicit[0] or event.style not in ("", None) or event.tag == "!":
-        return text
+    if event.tag is not None:
+        return text if event.tag == "!" else _tagged(event, text)
+    if event.style:
+        return text  # in quotes, or a block
     if text in plain:
         return plain[text]
     value = plain[text] = _plain(text, event.start_mark.line)
@@ -235,7 +271,7 @@ def _plain(text: str, line: int) -> Any:
         return text
     if len(text) <= _MAX_DIGITS:
         if _INTEGER.fullmatch(text):
-            return _integer(text)
+            return _based_integer(text)
         if _FLOAT.fullmatch(text):
             number = float(text)
             if number in (float("inf"), float("-inf")):
@@ -248,12 +284,26 @@ def _plain(text: str, line: int) -> Any:
     return text
 
 
-def _integer(text: str) -> int | str:
+def _based_integer(text: str) -> int | float | str:
     sign = -1 if text[0] == "-" else 1
     digits = text.lstrip("+-").replace("_", "").lower()
     base = {"0x": 16, "0b": 2, "0o": 8}.get(digits[:2], 8 if digits[:1] == "0" and len(digits) > 1 else 10)
     digits = digits[2:] if digits[:2] in ("0x", "0b", "0o") else digits
-    return sign * int(digits, base) if digits else text
+    return _bounded(sign * int(digits, base)) if digits else text
+
+
+def integer(text: str) -> int | float:
+    """A decimal number. One that needs more than 64 bits becomes a float, as in Kubernetes. Raises ValueError."""
+    return _bounded(int(text))
+
+
+def _bounded(number: int) -> int | float:
+    if _LOWEST <= number <= _HIGHEST:
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        raise ValueError(f"{number.bit_length()} bits") from None
 
 
 def _tagged(event: Any, text: str) -> Any:
@@ -272,12 +322,10 @@ def _check_container_tag(event: Any) -> None:
         raise YamlError(event.start_mark.line, f"the tag {show(event.tag)} does not fit; manifests need no tags")
 
 
-def _is_merge(event: Any) -> bool:
-    return type(event) is ScalarEvent and event.value == "<<" and event.implicit[0] and event.style in ("", None)
-
-
-def _key(value: Any, event: Any) -> str:
-    """Keys are text, as in JSON; kubectl writes `1:` as "1" and `yes:` as "true"."""
+def _key(value: Any, event: Any) -> Any:
+    """Keys are text, as in JSON; kubectl writes `1:` as "1" and `yes:` as "true". A bare << asks for a merge."""
+    if type(event) is ScalarEvent and value == "<<" and event.tag is None and not event.style:
+        return _MERGE
     match value:
         case str():
             return value
