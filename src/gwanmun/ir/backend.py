@@ -12,6 +12,11 @@ class SystemTrust:
 
 
 @dataclass(frozen=True, slots=True)
+class NoTrust:
+    """No certificate is checked, because the user has asked for just that."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrustAnchors:
     """Certificate authorities as PEM text."""
 
@@ -29,7 +34,7 @@ class BackendTls:
     """TLS towards a backend. `hostname` is sent as SNI and, unless `names` says otherwise, has to be in its certificate."""
 
     hostname: str
-    trust: TrustAnchors | SystemTrust
+    trust: TrustAnchors | SystemTrust | NoTrust
     names: tuple[SubjectAltName, ...] = ()
     client_certificate: CertificateKey | None = None
 

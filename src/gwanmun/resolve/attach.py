@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from gwanmun.api import GRPCRoute, HTTPRoute, Namespace, TCPRoute, TLSRoute, UDPRoute
+from gwanmun.api import GRPCRoute, HTTPRoute, TCPRoute, TLSRoute, UDPRoute
 from gwanmun.api.references import GATEWAY_GROUP, ParentReference
 from gwanmun.memo import Query
 from gwanmun.names import ListenerKey, NamespacedName, ObjectKey
+from gwanmun.resolve.hostname import ANY_HOST, covers, wildcards_over
 from gwanmun.resolve.listener import controller_of, gateway_of, listeners_of
+from gwanmun.resolve.namespace import namespace_allowed
 from gwanmun.resolve.status import Condition, ParentRef
 from gwanmun.resolve.types import Attachment, RouteListener
 from gwanmun.resolve.world import find, read
@@ -27,8 +29,6 @@ ROUTE_TYPES: Mapping[str, type[Route]] = {
 }
 RIVAL_KINDS: Mapping[str, str] = {"HTTPRoute": "GRPCRoute", "GRPCRoute": "HTTPRoute"}
 """Two kinds that must not share a host on one listener (GRPCRoute spec.hostnames): the older route keeps it."""
-
-ANY_HOST = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +83,11 @@ def claims(q: Query, route: ObjectKey) -> tuple[Attachment, ...]:
     return tuple(judged.values())
 
 
-def intersection(listener: str, hostname: str) -> str | None:
-    """The hosts that both names stand for, as the more specific of the two; None where there are none.
-
-    `*` stands for every host, `*.example.com` for any number of labels before example.com, and not for itself.
-    """
-    if listener == hostname or hostname == ANY_HOST:
-        return listener
-    if listener == ANY_HOST:
-        return hostname
-    if listener.startswith("*.") and hostname.endswith(listener[1:]):
-        return hostname
-    if hostname.startswith("*.") and listener.endswith(hostname[1:]):
-        return listener
-    return None
+def intersection(one: str, other: str) -> str | None:
+    """The hosts that both names stand for, as the more specific of the two; None where there are none."""
+    if covers(one, other):
+        return other
+    return one if covers(other, one) else None
 
 
 def _judge(q: Query, route: ObjectKey, head: RouteHead, ref: ParentReference) -> Attachment:
@@ -130,7 +121,7 @@ def _accept(
     of_kind = [listener for listener in named if (route.group, route.kind) in listener.kinds]
     if not of_kind:
         return _rejected("NotAllowedByListeners", _wrong_kind(route, named)), ()
-    allowed = [listener for listener in of_kind if _namespace_allowed(q, listener, route.namespace)]
+    allowed = [listener for listener in of_kind if _lets_in(q, listener, route.namespace)]
     if not allowed:
         return _rejected("NotAllowedByListeners", _wrong_namespace(route, of_kind)), ()
     attached = tuple((listener.key, hosts) for listener in allowed if (hosts := _hosts(listener, head.hostnames)))
@@ -147,23 +138,8 @@ def _hosts(listener: RouteListener, hostnames: tuple[str, ...]) -> tuple[str, ..
     return tuple(sorted({host for name in hostnames if (host := intersection(listener.hostname, name)) is not None}))
 
 
-def _namespace_allowed(q: Query, listener: RouteListener, namespace: str) -> bool:
-    rule = listener.namespaces
-    match rule.kind:
-        case "All":
-            return True
-        case "Same":
-            return namespace == listener.key.owner.namespace
-        case "Selector":
-            return rule.selector is not None and rule.selector.matches(q.get(_namespace_labels, namespace))
-        case "None":
-            return False
-
-
-def _namespace_labels(q: Query, namespace: str) -> dict[str, str]:
-    obj = read(q, ObjectKey("", "Namespace", "", namespace), Namespace)
-    # The API server sets this label on every Namespace; a folder of manifests has no one to do so.
-    return {"kubernetes.io/metadata.name": namespace, **(obj.metadata.labels if obj is not None else {})}
+def _lets_in(q: Query, listener: RouteListener, namespace: str) -> bool:
+    return namespace_allowed(q, listener.namespaces, own=listener.key.owner.namespace, namespace=namespace)
 
 
 def _without_lost(q: Query, route: ObjectKey, rival: str, attachment: Attachment) -> Attachment:
@@ -199,7 +175,7 @@ def _lost(q: Query, listener: ListenerKey) -> dict[ObjectKey, ObjectKey]:
             lost[route] = winner
             continue
         for host in hosts:
-            for name in (host, *(f"^{domain}" for domain in _domains(host))):
+            for name in (host, *(f"^{domain}" for domain in wildcards_over(host))):
                 owners[route.kind].setdefault(name, route)
     return lost
 
@@ -218,19 +194,10 @@ def _claimants(
 def _owner(owners: Mapping[str, ObjectKey], hosts: tuple[str, ...]) -> ObjectKey | None:
     """Who has a host that intersects one of these: the same, a wildcard over it, or one below it (marked `^`)."""
     for host in hosts:
-        for name in (host, f"^{host}", *_domains(host)):
+        for name in (host, f"^{host}", *wildcards_over(host)):
             if name in owners:
                 return owners[name]
     return None
-
-
-def _domains(host: str) -> tuple[str, ...]:
-    """The wildcards that take in a host: `*.b.c`, `*.c` and `*` for `a.b.c`."""
-    if host == ANY_HOST:
-        return ()
-    labels = host.removeprefix("*.").split(".")
-    start = 0 if host.startswith("*.") else 1
-    return (*(f"*.{'.'.join(labels[i:])}" for i in range(start, len(labels)) if f"*.{'.'.join(labels[i:])}" != host), ANY_HOST)
 
 
 def _rejected(reason: str, message: str) -> Condition:

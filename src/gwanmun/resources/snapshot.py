@@ -13,6 +13,7 @@ from gwanmun.names import ObjectKey
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+ANY_HOSTNAME = ""  # of a route that names no host
 ROUTE_KINDS = frozenset({"HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"})
 
 
@@ -42,6 +43,26 @@ def _by_parent(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
 def _by_rival(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
     """HTTPRoutes and GRPCRoutes, by (parent, kind): the two must not share a host on one listener."""
     return {(parent, key.kind) for parent in _by_parent(key, obj)} if key.kind in ("HTTPRoute", "GRPCRoute") else ()
+
+
+def _by_backend(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
+    """Routes, by each object that a backendRef or a mirror filter names."""
+    if key.kind not in ROUTE_KINDS:
+        return ()
+    found = set()
+    for rule in obj.spec.rules:
+        mirrors = (entry.request_mirror.backend_ref for entry in getattr(rule, "filters", ()) if entry.request_mirror)
+        for ref in (*rule.backend_refs, *mirrors):
+            found.add(ObjectKey(ref.group, ref.kind, ref.namespace or key.namespace, ref.name))
+    return found
+
+
+def _by_host(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
+    """HTTPRoutes and GRPCRoutes, by (parent, hostname as written but in lower case, ANY_HOSTNAME where there is none)."""
+    if key.kind not in ("HTTPRoute", "GRPCRoute"):
+        return ()
+    names = {name.lower() for name in obj.spec.hostnames} or {ANY_HOSTNAME}
+    return {(parent, name) for parent in _by_parent(key, obj) for name in names}
 
 
 def _by_gateway(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
@@ -81,6 +102,8 @@ INDEXES: Mapping[str, Callable[[ObjectKey, Any], Iterable[Hashable]]] = {
     "kind": _by_kind,
     "parent": _by_parent,
     "rival": _by_rival,
+    "host": _by_host,
+    "backendref": _by_backend,
     "gateway": _by_gateway,
     "class": _by_class,
     "service": _by_service,
