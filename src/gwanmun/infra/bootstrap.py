@@ -1,0 +1,191 @@
+"""What Envoy is started with: where the control plane is, and what cannot be changed while it runs.
+
+Pure: options in, a JSON document out. Everything that can come over xDS does, since a change here costs a hot restart.
+Deliberately absent: listeners, routes and backends; file system and process.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+XDS_CLUSTER = "gwanmun_xds"
+
+AdminAddress = PurePath | int
+"""A unix socket, or a port on 127.0.0.1."""
+
+_STATISTICS = (
+    # The proxy itself.
+    r"server\.(live|state|uptime|concurrency|memory_allocated|memory_heap_size|memory_physical_size|total_connections"
+    r"|hot_restart_epoch|watchdog_miss|watchdog_mega_miss|days_until_first_cert_expiring)",
+    r"(cluster_manager|listener_manager|control_plane|overload|runtime|main_thread|workers)\..*",
+    r"dynamicmodules.*",
+    # Configuration that arrived, or was refused: LDS, CDS, RDS, SDS, EDS.
+    r".*\.(update_attempt|update_success|update_failure|update_rejected|init_fetch_timeout|key_rotation_failed"
+    r"|ssl_context_update_by_sds)",
+    # Requests, at the front and towards backends.
+    r".*\.(downstream|upstream)_rq_(\dxx|total|completed|active|time|timeout|too_large|rx_reset|tx_reset|overload_close)",
+    r".*\.upstream_rq_(\d\d\d|pending_active|pending_overflow|pending_failure_eject|per_try_timeout|per_try_idle_timeout"
+    r"|retry|retry_success|retry_overflow|retry_limit_exceeded|maintenance_mode|max_duration_reached)",
+    r".*\.(rq_total|rq_direct_response|no_route|no_cluster|rq_redirect|rq_overload_local_reply)",
+    # Connections.
+    r".*\.(downstream|upstream)_cx_(total|active|overflow|connect_fail|connect_timeout|connect_ms|length_ms|destroy_remote"
+    r"|destroy_local_with_active_rq|destroy_remote_with_active_rq|tx_bytes_total|rx_bytes_total|idle_timeout"
+    r"|http1_total|http2_total|ssl_total|no_route|max_duration_reached|overload_reject|max_requests|delayed_close_timeout)",
+    r".*\.(downstream_listener_filter_error|downstream_global_cx_overflow|no_filter_chain_match|downstream_sess_active"
+    r"|downstream_sess_total)",
+    r".*\.ssl\.(handshake|connection_error|fail_verify_error|fail_verify_no_cert|fail_verify_san|no_certificate)",
+    # Backends: who is there, who is healthy, what is full.
+    r"cluster\..*\.(membership_(total|healthy|degraded|change)|lb_healthy_panic|lb_zone_.*|max_host_weight)",
+    r"cluster\..*\.(outlier_detection\.ejections_(active|total|overflow)|health_check\.(attempt|success|failure))",
+    r"cluster\..*\.circuit_breakers\..*_open",
+    # What filters decided.
+    r".*\.(local_rate_limit|ratelimit|jwt_authn|ext_authz|rbac|cors|fault|api_key_auth)\..*",
+)
+"""The statistics that Envoy keeps, as full-match RE2 patterns. With 5,000 routes all of them would cost more memory than
+the routes do; what is not listed here is never allocated."""
+
+_BUCKETS_MS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 1_800_000]
+"""Upper bounds, in milliseconds: first bytes come in milliseconds, whole generations take minutes."""
+
+_RUNTIME = {
+    # RE2 refuses a pattern itself when its program would need more than 8 MB. Envoy's own, far lower default (100) would
+    # refuse ordinary path expressions, and with them the whole route configuration they are in.
+    "re2.max_program_size.error_level": 65_536,
+    "re2.max_program_size.warn_level": 65_536,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapOptions:
+    """`zone` is this proxy's own; backends of the same zone can be preferred. `max_connections` bounds the connections
+    that clients hold open on the whole proxy (more are closed at once); None leaves that to the limit on open files."""
+
+    node_id: str
+    admin: AdminAddress
+    xds_socket: PurePath
+    node_cluster: str = "gwanmun"
+    zone: str | None = None
+    max_connections: int | None = None
+
+
+def bootstrap(options: BootstrapOptions) -> dict[str, Any]:
+    """Envoy's bootstrap as its JSON says it."""
+    document: dict[str, Any] = {
+        "node": _node(options),
+        "admin": _admin(options.admin),
+        "dynamic_resources": _dynamic_resources(),
+        "static_resources": {"clusters": [_xds_cluster(options.xds_socket)]},
+        "layered_runtime": {"layers": [{"name": "gwanmun", "static_layer": _RUNTIME}]},
+        "bootstrap_extensions": [_extension("envoy.bootstrap.internal_listener", _INTERNAL_LISTENER)],
+        "stats_config": _stats_config(),
+        # Statistics of a cluster are made when its first request comes: most of thousands never see one.
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        # No sink is configured: numbers are brought up to date when somebody asks, and never stale.
+        "stats_flush_on_admin": True,
+    }
+    if options.max_connections is not None:
+        document["overload_manager"] = _connection_limit(options.max_connections)
+    return document
+
+
+def serialize_bootstrap(document: Mapping[str, Any]) -> bytes:
+    """Its bytes; equal documents give equal bytes."""
+    return json.dumps(document, sort_keys=True, indent=1).encode()
+
+
+def fingerprint(*parts: bytes) -> str:
+    """What tells whether a running Envoy was started with the same: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()[:16]
+
+
+_TYPE = "type.googleapis.com/"
+_INTERNAL_LISTENER = "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_CONNECTION_MONITOR = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+
+
+def _extension(name: str, type_name: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "typed_config": {"@type": _TYPE + type_name, **fields}}
+
+
+def _node(options: BootstrapOptions) -> dict[str, Any]:
+    node: dict[str, Any] = {"id": options.node_id, "cluster": options.node_cluster}
+    if options.zone is not None:
+        node["locality"] = {"zone": options.zone}
+    return node
+
+
+def _admin(address: AdminAddress) -> dict[str, Any]:
+    if isinstance(address, int):
+        where: dict[str, Any] = {"socket_address": {"address": "127.0.0.1", "port_value": address}}
+    else:
+        where = {"pipe": {"path": str(address), "mode": 0o600}}
+    # An operator must get in just when the proxy is full.
+    return {"address": where, "ignore_global_conn_limit": True}
+
+
+def _dynamic_resources() -> dict[str, Any]:
+    # 0 s waits for as long as it takes: a proxy that gave up waiting would open its ports with half a configuration.
+    source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+    return {
+        "ads_config": {
+            "api_type": "DELTA_GRPC",
+            "transport_api_version": "V3",
+            "set_node_on_first_message_only": True,
+            "grpc_services": [
+                {
+                    "envoy_grpc": {
+                        "cluster_name": XDS_CLUSTER,
+                        # The control plane is on this machine: asking often costs nothing, and Envoy's default (up to
+                        # 30 s) would leave a restarted one waiting.
+                        "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"}},
+                    }
+                }
+            ],
+        },
+        "cds_config": source,
+        "lds_config": source,
+    }
+
+
+def _xds_cluster(socket: PurePath) -> dict[str, Any]:
+    """No HTTP/2 keepalive: a unix socket tells at once when its other end is gone, and gRPC servers take pings more
+    often than every five minutes for an attack and close the stream."""
+    return {
+        "name": XDS_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + _HTTP_OPTIONS,
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}],
+        },
+    }
+
+
+def _stats_config() -> dict[str, Any]:
+    patterns = [{"safe_regex": {"regex": pattern}} for pattern in _STATISTICS]
+    return {
+        "stats_matcher": {"inclusion_list": {"patterns": patterns}},
+        "histogram_bucket_settings": [{"match": {"safe_regex": {"regex": ".*"}}, "buckets": _BUCKETS_MS}],
+    }
+
+
+def _connection_limit(connections: int) -> dict[str, Any]:
+    monitor = _extension(
+        "envoy.resource_monitors.global_downstream_max_connections",
+        _CONNECTION_MONITOR,
+        max_active_downstream_connections=connections,
+    )
+    return {"refresh_interval": "0.25s", "resource_monitors": [monitor]}

@@ -1,0 +1,93 @@
+"""Ending Envoy: let requests finish, then end the processes, and clear what a folder's gateway leaves behind."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from gwanmun.infra.admin import Admin, AdminError
+from gwanmun.infra.launch import STOP_GRACE, Envoy, find_envoys, shared_memory
+from gwanmun.infra.processes import end, ended_within, identify, send, wait_ended
+from gwanmun.infra.rundir import AlreadyRunningError, Lock, RunDir, State
+
+_POLL_SECONDS = 0.05
+
+
+async def drain(admin: Admin, grace: timedelta) -> int:
+    """Take no new connections and wait until nothing is in flight, for `grace` at most.
+
+    Returns how many requests and connections are still in use then: 0 if all have finished, or nobody answers.
+    """
+    unfinished = 0
+    try:
+        async with asyncio.timeout(grace.total_seconds()):
+            # In this order: connections that live on learn from their next answer that they are to be closed.
+            await admin.fail_health_checks()
+            await admin.drain_listeners()
+            while unfinished := await admin.unfinished():  # noqa: ASYNC110 (Envoy tells nobody: it has to be asked)
+                await asyncio.sleep(_POLL_SECONDS)
+    except AdminError:
+        return 0
+    except TimeoutError:
+        return unfinished
+    return 0
+
+
+async def end_all(envoys: Sequence[Envoy]) -> None:
+    """End these processes; one that is hung is killed."""
+    await asyncio.gather(*(end(envoy.process) for envoy in envoys))
+    for envoy in envoys:
+        envoy.how_it_ended()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Process ids: of the control plane that was told to end, if one ran, and of the Envoys that were left."""
+
+    control_plane: int | None
+    envoys: tuple[int, ...]
+
+
+async def down(rundir: RunDir, *, admin: Admin | None = None, grace: timedelta = STOP_GRACE) -> Ended:
+    """End everything that serves this folder, and forget its state; the log stays. Fine if nothing runs."""
+    lock = Lock(rundir)
+    control_plane = None
+    try:
+        lock.take()
+    except AlreadyRunningError as running:
+        control_plane = running.pid
+        await _end_control_plane(control_plane, grace)
+        lock.take()
+    try:
+        envoys = find_envoys(rundir)
+        if envoys:
+            await drain(admin or Admin(rundir.admin_socket), grace)
+            await end_all(envoys)
+        clear(rundir)
+    finally:
+        lock.release()
+    return Ended(control_plane, tuple(envoy.pid for envoy in envoys))
+
+
+def clear(rundir: RunDir) -> None:
+    """Remove what only a running Envoy needs. Only while none runs."""
+    rundir.remove_sockets()
+    rundir.xds_socket.unlink(missing_ok=True)
+    rundir.write_state(State())
+    segment = shared_memory(rundir)
+    if segment.exists() and segment.stat().st_uid == os.geteuid():
+        segment.unlink(missing_ok=True)
+    for bootstrap in rundir.path.glob("bootstrap-*.json"):
+        bootstrap.unlink(missing_ok=True)
+
+
+async def _end_control_plane(pid: int, grace: timedelta) -> None:
+    """It drains and ends its Envoy itself, which takes up to `grace` and a little."""
+    process = identify(pid)
+    if process is None or not send(process, signal.SIGTERM):
+        return
+    if not await ended_within(process, grace.total_seconds() + 10):
+        send(process, signal.SIGKILL)
+        await wait_ended(process)

@@ -1,0 +1,185 @@
+"""One Envoy process: its command line, starting it, and finding those that an earlier control plane started.
+
+An Envoy belongs to a run directory, not to us: it has a session of its own, so neither Ctrl-C in our terminal nor our
+death reaches it. Deliberately absent: when to start one, and watching it (`local`).
+"""
+
+import hashlib
+import itertools
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from gwanmun.infra.bootstrap import fingerprint
+from gwanmun.infra.envoy import EnvoyBinary
+from gwanmun.infra.processes import Process, identify, is_alive, owner, running_commands
+from gwanmun.infra.rundir import EnvoyProcess, RunDir
+
+STOP_GRACE = timedelta(seconds=30)
+_LOG_ROTATE_BYTES = 8 * 1024 * 1024
+_LOG_TAIL_BYTES = 4096
+_LOG_TAIL_LINES = 12
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where shm_open puts what Envoy asks for)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """`concurrency` is the number of worker threads (None: one per core that we may use).
+
+    Old connections are asked to close over `drain_time` when their listener changes or Envoy is hot restarted, and the
+    old process ends after `parent_shutdown_time`: answers that stream for longer are cut. `stop_grace` is how long
+    requests may go on after a stop.
+    """
+
+    concurrency: int | None = None
+    drain_time: timedelta = timedelta(minutes=10)
+    parent_shutdown_time: timedelta = timedelta(minutes=11)
+    stop_grace: timedelta = STOP_GRACE
+    log_level: str = "warning"
+
+
+def launch_fingerprint(binary: EnvoyBinary, bootstrap: bytes, options: LaunchOptions) -> str:
+    """Two starts with the same fingerprint give the same Envoy. `stop_grace` is only our own patience."""
+    return fingerprint(binary.version.encode(), bootstrap, " ".join(_behaviour(options)).encode())
+
+
+def command(binary: EnvoyBinary, rundir: RunDir, options: LaunchOptions, *, mark: str, epoch: int, hot: bool) -> list[str]:
+    """The command line. `mark` is the fingerprint, `epoch` 0 for a cold start; `hot` allows hot restarts later on."""
+    line = [str(binary.path), "--config-path", str(rundir.path / bootstrap_name(mark)), *_behaviour(options)]
+    if not hot:
+        return [*line, "--disable-hot-restart"]
+    # The sockets lie in the run directory: by default they are in an abstract name space that every local user reaches.
+    line += ["--base-id", str(base_id(rundir)), "--socket-path", str(rundir.hot_restart_socket)]
+    # Should the old process die just now, the new one is an ordinary start. Statistics begin anew: asking the old process
+    # for its own holds the main thread up, and aborts where the old one has crashed.
+    return [*line, "--restart-epoch", str(epoch), "--skip-hot-restart-on-no-parent", "--skip-hot-restart-parent-stats"]
+
+
+def bootstrap_name(mark: str) -> str:
+    """The file in the run directory that an Envoy of this fingerprint was started with."""
+    return f"bootstrap-{mark}.json"
+
+
+def _behaviour(options: LaunchOptions) -> list[str]:
+    workers = ["--cpuset-threads"] if options.concurrency is None else ["--concurrency", str(options.concurrency)]
+    drain, shutdown = (round(time.total_seconds()) for time in (options.drain_time, options.parent_shutdown_time))
+    times = ["--drain-time-s", str(drain), "--parent-shutdown-time-s", str(shutdown)]
+    return [*workers, *times, "--log-level", options.log_level]
+
+
+def base_id(rundir: RunDir) -> int:
+    """Envoy's shared memory is named by it: another number for each run directory and user, and the same one each time,
+    so that no segments are left behind. Envoy multiplies it by 10, in 32 bits."""
+    digest = hashlib.sha256(f"{os.geteuid()} {rundir.path}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") & 0x0FFF_FFFF
+
+
+def shared_memory(rundir: RunDir) -> Path:
+    """The file behind the memory that the processes of a hot restart share (104 bytes; Envoy leaves it when it ends)."""
+    return _SHARED_MEMORY / f"envoy_shared_memory_{base_id(rundir) * 10}"
+
+
+def hot_restart_obstacle(rundir: RunDir) -> str | None:
+    """Why Envoy cannot be hot restarted here; None if it can."""
+    if sys.platform != "linux":
+        return "Envoy has no hot restart on this system"
+    if not os.access(_SHARED_MEMORY, os.W_OK | os.X_OK):
+        return f"{_SHARED_MEMORY} is not writable"
+    segment = shared_memory(rundir)
+    if segment.exists() and segment.stat().st_uid != os.geteuid():
+        return f"{segment} belongs to another user"
+    return None
+
+
+@dataclass(slots=True)
+class Envoy:
+    """A process we started or found. `child` is None for a found one. `log_start` is where its own lines begin."""
+
+    record: EnvoyProcess
+    log_start: int
+    child: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def pid(self) -> int:
+        return self.record.process.pid
+
+    @property
+    def process(self) -> Process:
+        return self.record.process
+
+    def how_it_ended(self) -> str:
+        """In words; also takes the exit status off the system, so call it once for every child that has ended."""
+        status = None if self.child is None else self.child.poll()
+        if status is None:
+            return "ended"
+        return f"was killed by signal {-status}" if status < 0 else f"ended with exit code {status}"
+
+
+def launch(line: list[str], rundir: RunDir, *, mark: str, epoch: int, version: str) -> Envoy:
+    """Start Envoy, apart from us. Raises OSError if it cannot be executed."""
+    _rotate(rundir.log)
+    with rundir.log.open("ab") as log:
+        child = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=rundir.path, start_new_session=True, close_fds=True
+        )
+        log_start = log.tell()
+    process = identify(child.pid)
+    if process is None:  # it has ended already, and its log says why
+        process = Process(child.pid, "ended")
+    else:
+        _allow_many_files(child.pid)
+    return Envoy(EnvoyProcess(process, epoch, mark, version), log_start, child)
+
+
+def _rotate(log: Path) -> None:
+    if log.exists() and log.stat().st_size > _LOG_ROTATE_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+
+
+def _allow_many_files(pid: int) -> None:
+    """Every connection is a file: raise the limit to what the system allows at most."""
+    if sys.platform == "linux":
+        try:
+            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        except ProcessLookupError:
+            return  # it has ended already; whoever waits for it will tell
+
+
+def log_tail(log: Path, start: int = 0) -> str:
+    """The last lines of the log, none from before the byte `start`; empty if there is none."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(start if start <= size else 0, size - _LOG_TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.strip().splitlines()[-_LOG_TAIL_LINES:])
+
+
+def find_envoys(rundir: RunDir) -> list[Envoy]:
+    """The Envoys of this run directory that still run, the serving one last."""
+    found = {recorded.process.pid: recorded for recorded in rundir.read_state().envoys if is_alive(recorded.process)}
+    # A control plane that was killed between starting Envoy and noting it down left one that only its arguments betray.
+    for pid, arguments in running_commands():
+        if pid not in found and (recorded := _from_arguments(rundir, pid, arguments)):
+            found[pid] = recorded
+    end_of_log = rundir.log.stat().st_size if rundir.log.exists() else 0
+    return [Envoy(recorded, end_of_log) for recorded in sorted(found.values(), key=lambda e: (e.epoch, e.process.pid))]
+
+
+def _from_arguments(rundir: RunDir, pid: int, arguments: list[str]) -> EnvoyProcess | None:
+    options = dict(itertools.pairwise(arguments))
+    config = Path(options.get("--config-path", ""))
+    if config.parent != rundir.path or not Path(arguments[0]).name.startswith("envoy") or owner(pid) != os.geteuid():
+        return None
+    process = identify(pid)
+    if process is None:
+        return None
+    mark = config.stem.removeprefix("bootstrap-")
+    return EnvoyProcess(process, int(options.get("--restart-epoch", 0)), mark, version="")
