@@ -7,6 +7,7 @@ that JSON lacks. Scalars mean what they mean to kubectl: YAML 1.1 words and octa
 
 import re
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
 import yaml
@@ -269,18 +270,14 @@ def _plain(text: str, line: int) -> Any:
         return _WORDS[text]
     if text[0] not in "0123456789+-.":
         return text
-    if len(text) <= _MAX_DIGITS:
-        if _INTEGER.fullmatch(text):
-            return _based_integer(text)
-        if _FLOAT.fullmatch(text):
-            number = float(text)
-            if number in (float("inf"), float("-inf")):
-                raise YamlError(line, "too large for a number; put text in quotes")
-            return number
-    elif text.lstrip("+-")[:1].isdigit() and _FLOAT.fullmatch(text):
-        raise YamlError(line, "too large for a number; put text in quotes")
     if _NOT_FINITE.fullmatch(text):
         raise YamlError(line, f"{text} is a number that Kubernetes objects cannot hold; put text in quotes")
+    if len(text) > _MAX_DIGITS:
+        return text
+    if _INTEGER.fullmatch(text):
+        return _based_integer(text)
+    if _FLOAT.fullmatch(text) and isfinite(number := float(text)):
+        return number
     return text
 
 
