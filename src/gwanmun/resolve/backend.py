@@ -108,6 +108,11 @@ def reachable(q: Query, key: ClusterKey) -> bool:
     return q.get(backend, key) is not None
 
 
+def unreachable(key: ClusterKey) -> str:
+    """What to say of a backend that is not `reachable`; its policy's or its own status says more."""
+    return f"TLS to {key} cannot be checked as its BackendTLSPolicy or spec.tls asks; its share answers 500"
+
+
 def engine_of(q: Query, key: ClusterKey) -> str | None:
     """The model server behind a backend, where that is known."""
     found = q.get(backend, key)

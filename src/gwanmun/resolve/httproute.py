@@ -13,18 +13,18 @@ from gwanmun.api.duration import EXAMPLES, parse_duration
 from gwanmun.api.filters import SessionPersistence
 from gwanmun.api.httproute import HTTPBackendRef, HTTPRouteFilter, HTTPRouteRetry, HTTPRouteTimeouts
 from gwanmun.memo import Query
-from gwanmun.names import ClusterKey, MatchKey, NamespacedName, ObjectKey, RuleKey
+from gwanmun.names import MatchKey, NamespacedName, ObjectKey, RuleKey
 from gwanmun.resolve.attach import read_route
-from gwanmun.resolve.backend import Referrer, engine_of, reachable, resolve_ref
+from gwanmun.resolve.backend import Referrer, engine_of
 from gwanmun.resolve.fault import Fault, Refusal
 from gwanmun.resolve.filters import Filters, resolve_filters, target_filters
 from gwanmun.resolve.grpcroute import grpc_filter, grpc_match
 from gwanmun.resolve.listener import inference_of
 from gwanmun.resolve.match import http_match, is_model_path
+from gwanmun.resolve.target import LARGEST_WEIGHT, find_target, target_label
 
 DEFAULT_RETRY_ATTEMPTS = 1
 """Where `retry` names no number of attempts."""
-LARGEST_WEIGHT = 1_000_000
 
 
 class Source(NamedTuple):
@@ -168,33 +168,17 @@ def _targets(q: Query, referrer: Referrer, source: Source) -> tuple[tuple[ir.Wei
     faults: list[Fault] = []
     for index, ref in enumerate(source.backends):
         where = f"spec.rules[{source.position}].backendRefs[{index}]"
-        cluster = resolve_ref(q, referrer, ref)
+        cluster, wrong = find_target(q, referrer, ref, rule=source.position, where=where)
+        faults.extend(wrong)
         edits = target_filters(ref.filters, where)
-        if isinstance(cluster, Refusal):
-            message = f"{where}: {cluster.message}"
-            faults.append(Fault(source.position, "ResolvedRefs", "partly served", cluster.reason, message))
         if isinstance(edits, Refusal):
             faults.append(Fault(source.position, "Accepted", "partly served", edits.reason, edits.message))
-        if ref.weight <= 0:
-            continue
-        usable = cluster if isinstance(cluster, ClusterKey) and q.get(reachable, cluster) else None
-        request, response = edits if not isinstance(edits, Refusal) else (None, None)
-        targets.append(
-            ir.WeightedTarget(
-                usable if not isinstance(edits, Refusal) else None,
-                min(ref.weight, LARGEST_WEIGHT),
-                request,
-                response,
-                label(ref.namespace or referrer.route.namespace, ref),
-            )
-        )
+            cluster, edits = None, (None, None)
+        if ref.weight > 0:
+            request, response = edits
+            name = target_label(referrer, ref)
+            targets.append(ir.WeightedTarget(cluster, min(ref.weight, LARGEST_WEIGHT), request, response, name))
     return tuple(targets), faults
-
-
-def label(namespace: str, ref: HTTPBackendRef) -> str:
-    """A backend as the user names it."""
-    port = f":{ref.port}" if ref.port is not None else ""
-    return f"{namespace}/{ref.name}{port}"
 
 
 def _forward(source: Source, filters: Filters, targets: tuple[ir.WeightedTarget, ...]) -> tuple[ir.Action, list[Fault]]:

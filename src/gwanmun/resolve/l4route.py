@@ -6,13 +6,17 @@ from gwanmun import ir
 from gwanmun.api import TCPRoute, TLSRoute, UDPRoute
 from gwanmun.api.references import BackendRef
 from gwanmun.memo import Query
-from gwanmun.names import ClusterKey, NamespacedName, ObjectKey, RuleKey
+from gwanmun.names import NamespacedName, ObjectKey, RuleKey
 from gwanmun.resolve.attach import attachments, read_route
-from gwanmun.resolve.backend import TLS_OVER_TCP, Referrer, reachable, resolve_ref
-from gwanmun.resolve.fault import Fault, Refusal
+from gwanmun.resolve.backend import TLS_OVER_TCP, Referrer
+from gwanmun.resolve.fault import Fault
 from gwanmun.resolve.listener import listeners_of
+from gwanmun.resolve.target import LARGEST_WEIGHT, find_target, target_label
 
-LARGEST_WEIGHT = 1_000_000
+MIXED_MODES = (
+    "the backend wants TLS, which connections of the Passthrough listeners already carry; use one route for them and another "
+    "for the terminating listeners (parentRefs[].sectionName)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +72,15 @@ def tls_modes(q: Query, route: ObjectKey, gateway: NamespacedName) -> tuple[str,
 def _targets(
     q: Query, referrer: Referrer, refs: tuple[BackendRef, ...], rule: int
 ) -> tuple[tuple[ir.WeightedTarget, ...], list[Fault]]:
+    modes = q.get(tls_modes, referrer.route, referrer.gateway)
     targets: list[ir.WeightedTarget] = []
     faults: list[Fault] = []
     for index, ref in enumerate(refs):
-        cluster = _resolve(q, referrer, ref)
-        if isinstance(cluster, Refusal):
-            message = f"spec.rules[{rule}].backendRefs[{index}]: {cluster.message}"
-            faults.append(Fault(rule, "ResolvedRefs", "partly served", cluster.reason, message))
-        if ref.weight <= 0:
-            continue
-        usable = cluster if isinstance(cluster, ClusterKey) and q.get(reachable, cluster) else None
-        namespace = ref.namespace or referrer.route.namespace
-        port = f":{ref.port}" if ref.port is not None else ""
-        targets.append(ir.WeightedTarget(usable, min(ref.weight, LARGEST_WEIGHT), label=f"{namespace}/{ref.name}{port}"))
+        where = f"spec.rules[{rule}].backendRefs[{index}]"
+        cluster, wrong = find_target(q, referrer, ref, rule=rule, where=where)
+        if cluster is not None and cluster.protocol == TLS_OVER_TCP and "Passthrough" in modes:
+            cluster, wrong = None, [Fault(rule, "Accepted", "partly served", "UnsupportedValue", f"{where}: {MIXED_MODES}")]
+        faults.extend(wrong)
+        if ref.weight > 0:
+            targets.append(ir.WeightedTarget(cluster, min(ref.weight, LARGEST_WEIGHT), label=target_label(referrer, ref)))
     return tuple(targets), faults
-
-
-def _resolve(q: Query, referrer: Referrer, ref: BackendRef) -> ClusterKey | Refusal:
-    found = resolve_ref(q, referrer, ref)
-    if not isinstance(found, ClusterKey) or found.protocol != TLS_OVER_TCP:
-        return found
-    if "Passthrough" not in q.get(tls_modes, referrer.route, referrer.gateway):
-        return found
-    return Refusal(
-        "UnsupportedProtocol",
-        f"{found} is spoken to over TLS, which the route's Passthrough listeners already carry; attach to the terminating "
-        "and the passthrough listeners by two routes (parentRefs[].sectionName)",
-    )
