@@ -2,7 +2,7 @@
 //!
 //! What Envoy answers (no route, no healthy backend) is shaped by the listener's local reply configuration instead.
 
-use serde_json::json;
+use serde_json::Value;
 
 /// An answer to a request that is not served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ impl Reply {
     }
 
     fn new(status: u32, details: &'static str, message: &str, kind: &str, code: &str) -> Self {
-        let body = json!({"error": {"message": message, "type": kind, "param": null, "code": code}}).to_string();
+        let message = Value::from(message);
+        let body = format!(r#"{{"error":{{"message":{message},"type":"{kind}","param":null,"code":"{code}"}}}}"#);
         Self { status, body, details }
     }
 }
