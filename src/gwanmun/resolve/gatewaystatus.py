@@ -130,13 +130,9 @@ def _insecure(q: Query, gateway: NamespacedName) -> tuple[Condition, ...]:
 
 
 def _what_is_wrong(judged: Iterable[Verdict]) -> str:
-    """The listeners that cannot serve with the reason, empty where all can."""
-    return "; ".join(
-        f"listener {verdict.listener.key.name}: {condition.message}"
-        for verdict in judged
-        for condition in verdict.conditions
-        if condition.type == "Programmed" and condition.status is False
-    )
+    """The listeners that cannot serve, empty where all can; each one's conditions say why."""
+    broken = [verdict.listener.key.name for verdict in judged if not verdict.listener.valid]
+    return f"not served: {', '.join(broken)}" if broken else ""
 
 
 def _refused(accepted: str, programmed: str, message: str) -> tuple[Condition, ...]:

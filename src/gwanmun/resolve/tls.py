@@ -5,12 +5,13 @@ whether the key is the certificate's. Expiry is deliberately not judged (nothing
 what a Secret or ConfigMap holds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
@@ -115,10 +116,13 @@ def frontend_validation(q: Query, gateway: NamespacedName, port: int) -> Fronten
     tls = q.get(gateway_tls, gateway)
     if tls is None or tls.frontend is None:
         return FrontendValidation()
-    config = next((entry.tls for entry in tls.frontend.per_port if entry.port == port), tls.frontend.default)
-    if config.validation is None:
+    config = next((entry.tls for entry in tls.frontend.per_port if entry.port == port), None)
+    place = "default" if config is None else f"perPort[{port}].tls"
+    validation = (config or tls.frontend.default).validation
+    if validation is None:
         return FrontendValidation()
-    return _validation(q, ObjectKey(GATEWAY_GROUP, "Gateway", *gateway), config.validation)
+    owner = ObjectKey(GATEWAY_GROUP, "Gateway", *gateway)
+    return _validation(q, owner, validation, f"spec.tls.frontend.{place}.validation")
 
 
 def insecure_ports(q: Query, gateway: NamespacedName) -> tuple[str, ...]:
@@ -145,21 +149,23 @@ def authorities(q: Query, source: ObjectKey) -> str | Unresolved:
         return Unresolved("InvalidCACertificateRef", f'"{AUTHORITIES}" of {source} is not a list of PEM certificates')
 
 
-def _validation(q: Query, owner: ObjectKey, spec: FrontendTLSValidation) -> FrontendValidation:
-    found = [
-        _authorities_ref(q, owner, ObjectKey(ref.group, ref.kind, ref.namespace or owner.namespace, ref.name))
-        for ref in spec.ca_certificate_refs
-    ]
-    pems = [pem for pem in found if isinstance(pem, str)]
-    problems = tuple(problem for problem in found if isinstance(problem, Unresolved))
+def _validation(q: Query, owner: ObjectKey, spec: FrontendTLSValidation, path: str) -> FrontendValidation:
     if spec.mode not in ("AllowValidOnly", "AllowInsecureFallback"):
-        wrong_mode = f'mode "{spec.mode}" is not one of AllowValidOnly and AllowInsecureFallback'
-        return FrontendValidation(None, (*problems, Unresolved("InvalidCACertificateRef", wrong_mode)))
+        wrong_mode = f'{path}.mode: "{spec.mode}" is not one of AllowValidOnly and AllowInsecureFallback'
+        return FrontendValidation(None, (Unresolved("InvalidCACertificateRef", wrong_mode),))
+    pems: list[str] = []
+    problems: list[Unresolved] = []
+    for i, ref in enumerate(spec.ca_certificate_refs):
+        found = _authorities_ref(q, owner, ObjectKey(ref.group, ref.kind, ref.namespace or owner.namespace, ref.name))
+        if isinstance(found, str):
+            pems.append(found if found.endswith("\n") else f"{found}\n")
+        else:
+            problems.append(Unresolved(found.reason, f"{path}.caCertificateRefs[{i}]: {found.message}"))
     if not pems:
-        none_named = Unresolved("InvalidCACertificateRef", "caCertificateRefs is empty")
-        return FrontendValidation(None, problems or (none_named,))
-    pem = "".join(text if text.endswith("\n") else f"{text}\n" for text in dict.fromkeys(pems))
-    return FrontendValidation(ir.ClientValidation(pem, required=spec.mode == "AllowValidOnly"), problems)
+        none_named = Unresolved("InvalidCACertificateRef", f"{path}.caCertificateRefs: a reference is needed")
+        return FrontendValidation(None, tuple(problems) or (none_named,))
+    required = spec.mode == "AllowValidOnly"
+    return FrontendValidation(ir.ClientValidation("".join(dict.fromkeys(pems)), required=required), tuple(problems))
 
 
 def _authorities_ref(q: Query, owner: ObjectKey, target: ObjectKey) -> str | Unresolved:
@@ -220,10 +226,7 @@ def _weak_key(key: PublicKeyTypes) -> str | None:
             return f"an RSA key of {key.key_size} bits is refused; {SMALLEST_RSA_KEY} bits or more are needed"
         case EllipticCurvePublicKey() if key.curve.name in CURVES:
             return None
+        case Ed25519PublicKey():
+            return None
         case _:
-            return f"only RSA keys and elliptic curve keys on {_listed(CURVES)} are supported"
-
-
-def _listed(names: Iterable[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}"
+            return f"only RSA, Ed25519 and elliptic curve keys ({', '.join(CURVES)}) are supported"

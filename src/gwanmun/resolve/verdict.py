@@ -72,14 +72,8 @@ def judge(
     kinds, unknown_kinds = _kinds(claim, listener)
     accepted = _accepted(claim, listener, conflict, wrong_namespaces, termination.clients)
     resolved = _resolved((*unknown_kinds, *termination.problems, *termination.clients.problems))
-    unservable = (
-        "no kind of route can attach"
-        if not kinds
-        else "no certificate"
-        if terminates and not termination.certificates
-        else None
-    )
-    programmed = _programmed(accepted, conflict, refused=refused, unservable=unservable)
+    lacking = "certificate" if terminates and not termination.certificates else "" if kinds else "kind of route"
+    programmed = _programmed(accepted, conflict, refused=refused, lacking=lacking)
     overlapping = (_overlapping(claim, overlap),) if overlap is not None else ()
     return Verdict(
         RouteListener(
@@ -173,8 +167,7 @@ def _accepted(
     if wrong_namespaces is not None:
         return Condition("Accepted", False, "UnsupportedValue", wrong_namespaces)
     if clients.impossible:
-        message = "no certificate of a client can be checked: " + "; ".join(problem.message for problem in clients.problems)
-        return Condition("Accepted", False, "NoValidCACertificate", message)
+        return Condition("Accepted", False, "NoValidCACertificate", "no client certificate can be checked; see ResolvedRefs")
     return Condition("Accepted", True, "Accepted")
 
 
@@ -205,15 +198,14 @@ def _resolved(problems: tuple[Unresolved, ...]) -> Condition:
     return Condition("ResolvedRefs", False, problems[0].reason, "; ".join(problem.message for problem in problems))
 
 
-def _programmed(accepted: Condition, conflict: Conflict | None, *, refused: bool, unservable: str | None) -> Condition:
-    if conflict is not None:
-        return Condition("Programmed", False, conflict.reason, accepted.message)
+def _programmed(accepted: Condition, conflict: Conflict | None, *, refused: bool, lacking: str) -> Condition:
     if accepted.status is not True:
-        return Condition("Programmed", False, "Invalid", accepted.message)
+        reason = conflict.reason if conflict is not None else "Invalid"
+        return Condition("Programmed", False, reason, "the listener is not accepted")
     if refused:
         return Condition("Programmed", False, "Invalid", "the Gateway is not accepted")
-    if unservable is not None:
-        return Condition("Programmed", False, "Invalid", unservable)
+    if lacking:
+        return Condition("Programmed", False, "Invalid", f"there is no valid {lacking}; see ResolvedRefs")
     return Condition("Programmed", True, "Programmed")
 
 
