@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import resource
+import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ STOP_GRACE = timedelta(seconds=30)
 _LOG_ROTATE_BYTES = 8 * 1024 * 1024
 _LOG_TAIL_BYTES = 4096
 _LOG_TAIL_LINES = 12
+_SEGMENT_BYTES, _SEGMENT_VERSION = 104, 11
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where shm_open puts what Envoy asks for)
 
 
@@ -81,6 +83,19 @@ def base_id(rundir: RunDir) -> int:
 def shared_memory(rundir: RunDir) -> Path:
     """The file behind the memory that the processes of a hot restart share (104 bytes; Envoy leaves it when it ends)."""
     return _SHARED_MEMORY / f"envoy_shared_memory_{base_id(rundir) * 10}"
+
+
+def forget_failed_successor(rundir: RunDir) -> None:
+    """A successor that ended while it started has left its mark in the shared memory, and Envoy starts no other one until
+    the mark is gone. Only while no successor is starting.
+
+    The segment, as of hot restart version 11: its size and version, two 40-byte locks, then the marks; 8 bytes each.
+    """
+    with shared_memory(rundir).open("r+b") as segment:
+        size, version = struct.unpack("<QQ", segment.read(16))
+        if (size, version) == (_SEGMENT_BYTES, _SEGMENT_VERSION):
+            segment.seek(_SEGMENT_BYTES - 8)
+            segment.write(bytes(8))
 
 
 def hot_restart_obstacle(rundir: RunDir) -> str | None:

@@ -21,10 +21,12 @@ from gwanmun.infra.launch import (
     bootstrap_name,
     command,
     find_envoys,
+    forget_failed_successor,
     hot_restart_obstacle,
     launch,
     launch_fingerprint,
     log_tail,
+    shared_memory,
 )
 from gwanmun.infra.processes import is_alive, wait_ended
 from gwanmun.infra.rundir import RunDir, State
@@ -133,6 +135,7 @@ class LocalEnvoy:
         self._failures = Failures()
         self._restarts = 0
         self._problem: str | None = None
+        self._refused: str | None = None
         self._hot_obstacle: str | None = None
         self._changed = asyncio.Event()
         self._ready = asyncio.Event()
@@ -148,7 +151,7 @@ class LocalEnvoy:
             ready=self._ready.is_set(),
             restarts=self._restarts,
             draining=tuple(envoy.pid for envoy in self._draining),
-            problem=self._problem,
+            problem=self._problem or self._refused,
         )
 
     async def start(self, bootstrap: Mapping[str, Any]) -> None:
@@ -196,6 +199,7 @@ class LocalEnvoy:
     def _want(self, bootstrap: Mapping[str, Any]) -> None:
         content = serialize_bootstrap(bootstrap)
         self._wanted = _Wanted(content, launch_fingerprint(self._binary, content, self._options))
+        self._refused = None
 
     async def _take_over(self, found: list[Envoy]) -> None:
         """Make what runs ours, if it can go on or be hot restarted; otherwise end it."""
@@ -227,6 +231,8 @@ class LocalEnvoy:
             return "it has been told to drain"
         if envoy.record.fingerprint == self._wanted.mark:
             return None
+        if info.state != "LIVE":
+            return "it was started with another bootstrap, and has not begun to serve"
         if self._hot_obstacle is not None:
             return f"it was started with another bootstrap, and {self._hot_obstacle}"
         if info.hot_restart_version != await asyncio.to_thread(hot_restart_version, self._binary):
@@ -258,15 +264,17 @@ class LocalEnvoy:
         self._current = None
         self._ready.clear()
         self._restarts += 1
-        await self._fail(f"Envoy (process {dead.pid}) {dead.how_it_ended()}", log_tail(self._rundir.log, dead.log_start))
+        tail = log_tail(self._rundir.log, dead.log_start)
+        message = f"Envoy (process {dead.pid}) {dead.how_it_ended()}"
+        self._problem = f"{message}; the end of its log: {tail or 'nothing'}"
+        await self._fail(message, tail)
 
     async def _fail(self, message: str, tail: str) -> None:
         """Tell, and wait before anything is tried again; a change of what is wanted ends the wait."""
         self._failures = self._failures.after(self._clock() - self._since)
         delay = self._failures.delay(self._draw)
         self._since = self._clock()
-        again = f" for the {self._failures.count}th time in a row" if self._failures.count > 1 else ""
-        self._problem = f"{message}{again}; the end of its log: {tail or 'nothing'}"
+        again = f" ({self._failures.count} failures in a row)" if self._failures.count > 1 else ""
         self._report(Failed(message + again, tail, delay))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
@@ -280,7 +288,8 @@ class LocalEnvoy:
         try:
             self._current = self._launch(epoch=0)
         except OSError as error:
-            await self._fail(f"Envoy ({self._binary.path}) cannot be started: {error.strerror}", "")
+            self._problem = f"Envoy ({self._binary.path}) cannot be started: {error.strerror}"
+            await self._fail(self._problem, "")
             return
         self._since = self._clock()
         self._note_state()
@@ -288,14 +297,18 @@ class LocalEnvoy:
         self._watch_readiness()
 
     async def _restart(self, old: Envoy) -> None:
-        if self._hot_obstacle is None:
+        obstacle = self._hot_obstacle or (None if shared_memory(self._rundir).exists() else "its shared memory is gone")
+        if not self._ready.is_set() and not await self.admin.is_ready():
+            await end_all([old])  # it serves nothing yet, and hands nothing over
+            self._current = None
+        elif obstacle is None:
             await self._hot_restart(old)
-            return
-        self._report(Notice(f"Envoy is stopped and started, since its bootstrap has changed and {self._hot_obstacle}"))
-        self._ready.clear()
-        await drain(self.admin, self._options.stop_grace)
-        await end_all([old])
-        self._current = None
+        else:
+            self._report(Notice(f"Envoy is stopped and started, since its bootstrap has changed and {obstacle}"))
+            self._ready.clear()
+            await drain(self.admin, self._options.stop_grace)
+            await end_all([old])
+            self._current = None
 
     async def _hot_restart(self, old: Envoy) -> None:
         """Start a successor that takes the sockets over once it has all its configuration; until then `old` serves.
@@ -305,9 +318,11 @@ class LocalEnvoy:
         """
         begun = self._clock()
         try:
+            forget_failed_successor(self._rundir)
             self._successor = new = self._launch(epoch=old.record.epoch + 1)
         except OSError as error:
-            await self._fail(f"Envoy ({self._binary.path}) cannot be started: {error.strerror}", "")
+            self._refused = f"Envoy goes on with its old bootstrap: {self._binary.path} cannot be started: {error.strerror}"
+            await self._fail(self._refused, "")
             return
         self._note_state()
         live = await self._live_or_ended(new)
@@ -315,10 +330,11 @@ class LocalEnvoy:
         if not live:
             self._note_state()
             tail = log_tail(self._rundir.log, new.log_start)
-            await self._fail(
-                f"Envoy goes on with its old bootstrap: its successor (process {new.pid}) {new.how_it_ended()}", tail
-            )
+            message = f"Envoy goes on with its old bootstrap: its successor (process {new.pid}) {new.how_it_ended()}"
+            self._refused = f"{message}; the end of its log: {tail or 'nothing'}"
+            await self._fail(message, tail)
             return
+        self._refused = None
         self._current = new
         self._since = begun
         self._let_drain(old)
