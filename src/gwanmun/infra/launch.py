@@ -1,7 +1,7 @@
 """One Envoy process: its command line, starting it, and finding those that an earlier control plane started.
 
-An Envoy belongs to a run directory, not to us: it has a session of its own, so neither Ctrl-C in our terminal nor our
-death reaches it. Deliberately absent: when to start one, and watching it (`local`).
+An Envoy belongs to a run directory, not to us: it is no child of ours and has a session of its own, so neither our death
+nor Ctrl-C in our terminal reaches it. Deliberately absent: when to start one, and watching it (`local`).
 """
 
 import hashlib
@@ -112,11 +112,10 @@ def hot_restart_obstacle(rundir: RunDir) -> str | None:
 
 @dataclass(slots=True)
 class Envoy:
-    """A process we started or found. `child` is None for a found one. `log_start` is where its own lines begin."""
+    """A process we started or found. `log_start` is where its own lines begin."""
 
     record: EnvoyProcess
     log_start: int
-    child: "subprocess.Popen[bytes] | None" = None
 
     @property
     def pid(self) -> int:
@@ -127,27 +126,53 @@ class Envoy:
         return self.record.process
 
     def how_it_ended(self) -> str:
-        """In words; also takes the exit status off the system, so call it once for every child that has ended."""
-        status = None if self.child is None else self.child.poll()
-        if status is None:
+        """In words. Only the parent is told how; that is the system's first process, and we may be that one in a container
+        (then this must be called, once, for every Envoy that has ended)."""
+        try:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
             return "ended"
-        return f"was killed by signal {-status}" if status < 0 else f"ended with exit code {status}"
+        code = os.waitstatus_to_exitcode(status) if ended else 0
+        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+_ORPHANED = """
+exec 3<&0
+{ read -r go <&3 && exec "$0" "$@" 3<&- >&2; } &
+echo $!
+"""
+"""A shell that starts the command, says its process id and ends. The command waits for a line before it begins, and does
+not begin if there will be none."""
 
 
 def launch(line: list[str], rundir: RunDir, *, mark: str, epoch: int, version: str) -> Envoy:
-    """Start Envoy, apart from us. Raises OSError if it cannot be executed."""
+    """Start Envoy, apart from us. Raises OSError if no process can be made.
+
+    Where it can be hot restarted Envoy asks the kernel (PR_SET_PDEATHSIG) to end it together with its parent. So its
+    parent, a shell, has to be gone before it asks.
+    """
     _rotate(rundir.log)
     with rundir.log.open("ab") as log:
-        child = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=rundir.path, start_new_session=True, close_fds=True
-        )
         log_start = log.tell()
-    process = identify(child.pid)
-    if process is None:  # it has ended already, and its log says why
-        process = Process(child.pid, "ended")
-    else:
-        _allow_many_files(child.pid)
-    return Envoy(EnvoyProcess(process, epoch, mark, version), log_start, child)
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", _ORPHANED, *line],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=rundir.path,
+            start_new_session=True,
+        )
+    assert shell.stdin is not None
+    assert shell.stdout is not None
+    with shell.stdin as gate, shell.stdout as said:
+        pid = int(said.readline())
+        shell.wait()
+        # Waiting at the gate it certainly lives: its birth is read, and noted, before anything can end it.
+        process = identify(pid)
+        assert process is not None
+        _allow_many_files(pid)
+        gate.write(b"go\n")
+    return Envoy(EnvoyProcess(process, epoch, mark, version), log_start)
 
 
 def _rotate(log: Path) -> None:
@@ -158,11 +183,8 @@ def _rotate(log: Path) -> None:
 def _allow_many_files(pid: int) -> None:
     """Every connection is a file: raise the limit to what the system allows at most."""
     if sys.platform == "linux":
-        try:
-            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
-        except ProcessLookupError:
-            return  # it has ended already; whoever waits for it will tell
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def log_tail(log: Path, start: int = 0) -> str:

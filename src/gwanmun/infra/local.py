@@ -206,7 +206,12 @@ class LocalEnvoy:
         if not found:
             return
         *older, newest = found
-        unusable = await self._why_unusable(newest)
+        try:
+            unusable = await self._why_unusable(newest)
+        except AdminError as error:
+            self._report(Notice(f"Envoy {newest.pid} of an earlier start is ended: {error}"))
+            await end_all(found)
+            return
         if unusable is not None:
             self._report(Notice(f"Envoy {newest.pid} of an earlier start is ended: {unusable}"))
             await drain(self.admin, self._options.stop_grace)
@@ -221,10 +226,7 @@ class LocalEnvoy:
             self._watch_readiness()
 
     async def _why_unusable(self, envoy: Envoy) -> str | None:
-        try:
-            info = await self.admin.server_info()
-        except AdminError as error:
-            return str(error)
+        info = await self.admin.server_info()
         if info.epoch != envoy.record.epoch:
             return f"its admin interface answers for restart {info.epoch}, not {envoy.record.epoch}"
         if info.state == "DRAINING":
