@@ -38,6 +38,7 @@ class RuleSet:
     """The rules of one schema node. Compiled on first use; all at once where they hold, one by one where not."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
         self._now = tuple(rule for rule in rules if not rule.needs_old)
         self._transition = tuple(rule for rule in rules if rule.needs_old)
         self._all_hold: Any = None
