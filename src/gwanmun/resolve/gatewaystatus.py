@@ -9,10 +9,9 @@ from gwanmun.api import Gateway, ListenerSet
 from gwanmun.memo import Query
 from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.resolve.acceptance import addresses, gateway_spec, refusal
-from gwanmun.resolve.gateway import attached_routes
 from gwanmun.resolve.listener import gateway_of, verdicts
 from gwanmun.resolve.listenerset import allowed_sets, set_allowed
-from gwanmun.resolve.member import Place
+from gwanmun.resolve.member import Place, members
 from gwanmun.resolve.status import Condition, GatewayStatus, ListenerSetStatus, ListenerStatus
 from gwanmun.resolve.tls import Unresolved, client_certificate, insecure_ports
 from gwanmun.resolve.verdict import Verdict
@@ -75,8 +74,8 @@ def listener_statuses(q: Query, owner: ObjectKey) -> tuple[ListenerStatus, ...]:
 
 
 def attached_count(q: Query, place: Place) -> int:
-    """How many routes are attached to a listener."""
-    return len(q.get(attached_routes, place))
+    """How many routes are attached to a listener, those included whose place an older one has (TCP, UDP)."""
+    return len(q.get(members, place.listener))
 
 
 def _own_verdicts(q: Query, owner: ObjectKey, gateway: NamespacedName) -> list[Verdict]:
