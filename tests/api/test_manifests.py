@@ -332,3 +332,28 @@ def test_a_file_of_mistakes_ends_after_a_thousand() -> None:
 def test_an_object_of_mistakes_ends_after_fifty() -> None:
     fields = "".join(f"  field{number}: 1\n" for number in range(100_000))
     assert len(load(ROUTE + fields).problems) == 50
+
+
+ENTRIES = range(1, 65)
+LISTENERS = ", ".join(
+    f"{{name: l{n}, port: {n}, protocol: HTTPS, hostname: a{n}.b, tls: {{certificateRefs: [{{name: c}}]}}}}" for n in ENTRIES
+)
+MATCHES = ", ".join(f"{{path: {{value: /{n}}}, headers: [{{name: h, value: v}}]}}" for n in range(8))
+RULES = ", ".join([f"{{matches: [{MATCHES}], backendRefs: [{{name: b, port: 80}}]}}"] * 16)
+PARENTS = ", ".join(f"{{name: g{n}}}" for n in range(32))
+PORTS = ", ".join(f"{{name: p{n}, port: {n + 1}}}" for n in range(1_000))
+ADDRESSES = ", ".join(["{addresses: [10.0.0.1]}"] * 1_000)
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "body"),
+    [
+        ("gateway.networking.k8s.io/v1", "Gateway", f"spec: {{gatewayClassName: c, listeners: [{LISTENERS}]}}"),
+        ("gateway.networking.k8s.io/v1", "ListenerSet", f"spec: {{parentRef: {{name: g}}, listeners: [{LISTENERS}]}}"),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute", f"spec: {{parentRefs: [{PARENTS}], rules: [{RULES}]}}"),
+        ("v1", "Service", f"spec: {{ports: [{PORTS}]}}"),
+        ("discovery.k8s.io/v1", "EndpointSlice", f"addressType: IPv4\nports: [{{port: 80}}]\nendpoints: [{ADDRESSES}]"),
+    ],
+)
+def test_the_largest_objects_that_kubernetes_takes_are_taken(api_version: str, kind: str, body: str) -> None:
+    assert problems(f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x}}\n{body}\n") == []

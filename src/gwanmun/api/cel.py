@@ -56,23 +56,31 @@ class RuleSet:
         if self._all_hold is None:
             self._all_hold = compile_expression(" && ".join(f"({rule.expression}\n)" for rule in self._now))
         data = {"self": value}
-        if self._all_hold.eval(data=data).value() is True:
+        if _holds(self._all_hold, data):
             if len(encoded) <= _REMEMBERED_LENGTH:
                 if len(self._sound) >= _REMEMBERED_VALUES:
                     self._sound.clear()
                 self._sound.add(encoded)
             return []
-        return [rule for rule in self._now if self._program(rule).eval(data=data).value() is not True]
+        return [rule for rule in self._now if not _holds(self._program(rule), data)]
 
     def failing_update(self, value: Any, old: Any) -> list[Rule]:
         """The transition rules that a change from `old` to `value` breaks."""
         data = {"self": value, "oldSelf": old}
-        return [rule for rule in self._transition if self._program(rule).eval(data=data).value() is not True]
+        return [rule for rule in self._transition if not _holds(self._program(rule), data)]
 
     def _program(self, rule: Rule) -> Any:
         if rule not in self._single:
             self._single[rule] = compile_expression(rule.expression)
         return self._single[rule]
+
+
+def _holds(program: Any, data: dict[str, Any]) -> bool:
+    """Errors of a rule are values and so not True; a rule of more than 10,000 iterations raises, and fails likewise."""
+    try:
+        return program.eval(data=data).value() is True
+    except RuntimeError:
+        return False
 
 
 def compile_expression(expression: str) -> Any:
