@@ -58,7 +58,8 @@ def decode_json(data: bytes, kind: Kind) -> Object:
 
 def decode_json_list(data: bytes, kind: Kind) -> ObjectList[Object]:
     """One page of a list as the API server sends it. Raises msgspec.DecodeError."""
-    return cast("ObjectList[Object]", _decoder(ObjectList[kind.type]).decode(data))  # type: ignore[name-defined]
+    page_type = cast("Any", ObjectList)[kind.type]  # a type that is only known at run time
+    return cast("ObjectList[Object]", _decoder(page_type).decode(data))
 
 
 @lru_cache(maxsize=128)
