@@ -39,6 +39,7 @@ class Client:
 
     stream: Stream
     partial: bool = True
+    names_culprits: bool = True
     follows_clusters: bool = False
     types: dict[str, Held] = field(default_factory=dict)
     inbox: deque[Response] = field(default_factory=deque)
@@ -89,7 +90,8 @@ class Client:
             for taken in response.resources:
                 if taken.name not in bad and taken.name in held.versions and self.partial:
                     del held.versions[taken.name]
-            self.send(Request(response.type_url, nonce=response.nonce, error=f"refused: {','.join(bad)}"))
+            error = f"Error adding {', '.join(f'{name}: too bad' for name in bad)}" if self.names_culprits else "too bad"
+            self.send(Request(response.type_url, nonce=response.nonce, error=error))
         else:
             self.send(Request(response.type_url, nonce=response.nonce))
         if self.follows_clusters and response.type_url == CLUSTER:

@@ -32,6 +32,8 @@ _STAGED = frozenset(url for stage in STAGES for url in stage)
 _REFERRING = (LISTENER, ROUTES, SCOPED_ROUTES)
 """Types that name clusters."""
 
+_STUCK = "the proxy neither accepts this cluster nor says why: it keeps warming without asking for endpoints"
+
 
 class Stream:
     """One proxy's stream. Begins with the set that is current; `publish` must be given every publication after it."""
@@ -43,7 +45,8 @@ class Stream:
         self._newest_serial = serial
         self._marked: dict[str, dict[str, None]] = {}
         self._awaited: dict[Need, str] = {}
-        self._nonce = 1
+        self._nonce = 0
+        self._answered_nonce = 0
         self._sent = 0
         self._applied: int | None = None
 
@@ -85,6 +88,8 @@ class Stream:
             answered = subscription.outstanding
             if answered is not None and request.nonce == answered.nonce:
                 self._settle(subscription, answered, request.error)
+            elif request.error is not None:
+                subscription.explain(request.nonce, request.error)
             subscription.update(request, self._current(request.type_url))
         self._stop_awaiting(Need(request.type_url, name) for name in request.unsubscribe)
         return list(self._responses())
@@ -102,14 +107,44 @@ class Stream:
         return list(self._responses())
 
     def stop_waiting(self) -> list[Response]:
-        """Go on without what is `awaited`: a client that never asks for it must not be cut off from everything else."""
+        """Go on without what is `awaited`: a client that never asks for it must not be cut off from everything else.
+
+        One case is worse. Envoy finds some faults of a cluster (a Maglev table size that is not prime) only after it began
+        to warm it; the cluster then warms for ever, and while any cluster warms Envoy sends neither ACK nor NACK for
+        clusters. The culprits show by never asking for their endpoints although Envoy answered later responses.
+        """
+        stuck = self._stuck_clusters()
+        if stuck is None:
+            self._awaited.clear()
+            return list(self._responses())
+        if self._answered_nonce < int(stuck.nonce):
+            return list(self._probe())
+        culprits = tuple(sent for sent in stuck.resources if any(need in self._awaited for need in sent.needs))
         self._awaited.clear()
+        self._subscriptions[CLUSTER].give_up(culprits, _STUCK)
         return list(self._responses())
+
+    def _stuck_clusters(self) -> Response | None:
+        """The unanswered response with clusters of which some do not ask for what they need."""
+        clusters = self._subscriptions.get(CLUSTER)
+        response = clusters.outstanding if clusters else None
+        if response is None or not any(need in self._awaited for sent in response.resources for need in sent.needs):
+            return None
+        return response
+
+    def _probe(self) -> Iterator[Response]:
+        """Something harmless to answer: when it is, the client has also been through all that was sent before."""
+        for url, subscription in self._subscriptions.items():
+            if url not in _STAGED and subscription.held and subscription.outstanding is None:
+                subscription.force(next(iter(subscription.held)))
+                yield from self._send(url, removals=False)
+                return
 
     def _current(self, type_url: str) -> Mapping[str, Resource]:
         return (self._target if type_url in _STAGED else self._newest).of(type_url)
 
     def _settle(self, subscription: Subscription, answered: Response, error: str | None) -> None:
+        self._answered_nonce = max(self._answered_nonce, int(answered.nonce))
         if error is None:
             subscription.accept()
             arrived = (*(taken.name for taken in answered.resources), *answered.removed)
@@ -170,7 +205,7 @@ class Stream:
         subscription = self._subscriptions.get(type_url)
         if subscription is None or subscription.outstanding is not None:
             return
-        response = subscription.next(str(self._nonce), self._current(type_url), self._limits, removals=removals)
+        response = subscription.next(str(self._nonce + 1), self._current(type_url), self._limits, removals=removals)
         if response is not None:
             self._nonce += 1
             self._sent += len(response.resources) + len(response.removed)

@@ -4,9 +4,10 @@ At most one response is outstanding. Whatever changes meanwhile is only marked, 
 state and a burst costs one response. Deliberately absent: the order between types (``delta``).
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gwanmun.xds_server.messages import Request, Response
 from gwanmun.xds_server.resources import CLUSTER, LISTENER, SCOPED_ROUTES, Resource
@@ -41,18 +42,27 @@ class Rejection:
 
 @dataclass(slots=True)
 class Subscription:
-    """State that lives as long as the stream. `pending` is ordered: a dict used as a set."""
+    """State that lives as long as the stream. `pending` is ordered: a dict used as a set.
+
+    `accepted` has the resources behind `held` as far as this stream sent them; the client `reported` the others. `restore`
+    names what to put back as it was before anything else is sent, and `restoring` says that the outstanding response does.
+    """
 
     type_url: str
     wildcard: bool = False
     names: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)
+    accepted: dict[str, Resource] = field(default_factory=dict)
     rejected: dict[str, Rejection] = field(default_factory=dict)
     pending: dict[str, None] = field(default_factory=dict)
     forced: set[str] = field(default_factory=set)
     suspects: deque[tuple[str, ...]] = field(default_factory=deque)
     greeting: bool = False
     outstanding: Response | None = None
+    reported: frozenset[str] = frozenset()
+    restore: tuple[str, ...] = ()
+    restoring: bool = False
+    given_up: str = ""
 
     def wants(self, name: str) -> bool:
         return self.wildcard or name in self.names
@@ -72,6 +82,7 @@ class Subscription:
     def open(self, request: Request, available: Mapping[str, Resource]) -> None:
         """The first request of this type on the stream."""
         self.held.update(request.initial_versions)
+        self.reported = frozenset(request.initial_versions)
         if not request.subscribe and self.type_url in LEGACY_WILDCARD:
             self._want_everything(available)
         # A name that the client says it holds is a reconnect, not a question: it is answered only where it differs.
@@ -88,40 +99,69 @@ class Subscription:
 
     def accept(self) -> Response:
         """The client took the outstanding response."""
+        restoring = self.restoring
         response = self._answered()
         for taken in response.resources:
-            self.rejected.pop(taken.name, None)
+            if not restoring:
+                self.rejected.pop(taken.name, None)
             if self.wants(taken.name):
                 self.held[taken.name] = taken.version
+                self.accepted[taken.name] = taken
         for name in response.removed:
-            self.rejected.pop(name, None)
-            self.held.pop(name, None)
+            self._drop(name)
         return response
 
     def refuse(self, error: str) -> Resource | None:
         """The client refused the outstanding response. Returns the culprit, once it is known.
 
         Clients apply what they can of a response and still refuse it as a whole, so of a response with several resources
-        nothing is known: each half is sent again by itself until the bad ones stand alone.
+        nothing is known: parts of it are sent again until the bad ones stand alone.
         """
+        restoring = self.restoring
         response = self._answered()
+        if restoring:
+            return None  # what could be put back was; there is nothing else to try
         names = (*response.removed, *(refused.name for refused in response.resources))
+        named = tuple(name for name in names if _speaks_of(error, name))
+        if self.type_url == CLUSTER:
+            self.restore = named or names
         if len(names) > 1:
-            self._isolate(names)
+            self._isolate(names, named)
             return None
         for name in response.removed:  # nothing better can be done about a thing that will not go
-            self.held.pop(name, None)
+            self._drop(name)
         for culprit in response.resources:
             if self.wants(culprit.name):
-                self.rejected[culprit.name] = Rejection(self.type_url, culprit.name, culprit.version, error)
+                self._reject(culprit, error)
             return culprit
         return None
+
+    def give_up(self, culprits: Iterable[Resource], error: str) -> None:
+        """Stop waiting for an answer to the outstanding response, because of `culprits` (see `Stream.stop_waiting`).
+
+        The answer may yet come: see `explain`. Until then nothing is known of the rest of that response.
+        """
+        response = self._answered()
+        self.given_up = response.nonce
+        self._forget_versions((*response.removed, *(sent.name for sent in response.resources)))
+        for culprit in culprits:
+            self._reject(culprit, error)
+        self.restore = tuple(culprit.name for culprit in culprits)
+
+    def explain(self, nonce: str, error: str) -> None:
+        """A late refusal, of a response that was given up, says what was wrong."""
+        if nonce == self.given_up:
+            for name, rejection in self.rejected.items():
+                if _speaks_of(error, name):
+                    self.rejected[name] = replace(rejection, error=error)
 
     def next(self, nonce: str, available: Mapping[str, Resource], limits: Limits, *, removals: bool) -> Response | None:
         """The next response, which is then outstanding; None when there is nothing to say. Precondition: none outstanding.
 
         Without `removals`, what the client holds and should lose stays pending.
         """
+        if self.restore and (response := self._restore(nonce)):
+            return response
         while self.suspects:
             group = [name for name in self.suspects.popleft() if name in self.pending]
             if response := self._respond(nonce, group, available, limits, removals=removals):
@@ -162,18 +202,46 @@ class Subscription:
             return False
         return refused is None or refused.version != wanted.version
 
-    def _isolate(self, names: tuple[str, ...]) -> None:
+    def _restore(self, nonce: str) -> Response | None:
+        """Put back what a refused response may have left half done: the version before, or nothing.
+
+        Envoy keeps a cluster that it refused late in a list of clusters to warm. There it would accept the same cluster
+        without a word when it is sent again, and, as long as it is there, Envoy answers no further response of this type.
+        """
+        names, self.restore = self.restore, ()
+        back = tuple(self.accepted[name] for name in names if name in self.accepted)
+        # A cluster that the client had before this stream is in use, and we do not know what it was.
+        away = tuple(name for name in names if name not in self.accepted and name not in self.reported)
+        if not back and not away:
+            return None
+        self.restoring = True
+        self.outstanding = Response(self.type_url, nonce, back, away)
+        return self.outstanding
+
+    def _isolate(self, names: tuple[str, ...], named: tuple[str, ...]) -> None:
+        """Queue `names` to be sent in parts: those that the error speaks of one by one after all others, else halves."""
+        self._forget_versions(names)
+        others = tuple(name for name in names if name not in named)
+        if named and (others or len(named) > 1):
+            parts = [others, *((name,) for name in named)]
+        else:
+            parts = [names[: len(names) // 2], names[len(names) // 2 :]]
+        self.suspects.extendleft(reversed(parts))
+
+    def _forget_versions(self, names: Iterable[str]) -> None:
         for name in names:
             if self.wants(name):
                 self.held[name] = UNKNOWN
                 self.pending[name] = None
-        middle = len(names) // 2
-        self.suspects.extendleft((names[middle:], names[:middle]))
+
+    def _reject(self, culprit: Resource, error: str) -> None:
+        self.rejected[culprit.name] = Rejection(self.type_url, culprit.name, culprit.version, error)
 
     def _answered(self) -> Response:
         response = self.outstanding
         assert response is not None
         self.outstanding = None
+        self.restoring = False
         return response
 
     def _subscribe(self, names: Iterable[str], known: Iterable[str], available: Mapping[str, Resource]) -> None:
@@ -205,7 +273,16 @@ class Subscription:
                     self._forget(name)
 
     def _forget(self, name: str) -> None:
-        self.held.pop(name, None)
+        self._drop(name)
         self.rejected.pop(name, None)
         self.pending.pop(name, None)
         self.forced.discard(name)
+
+    def _drop(self, name: str) -> None:
+        self.held.pop(name, None)
+        self.accepted.pop(name, None)
+
+
+def _speaks_of(error: str, name: str) -> bool:
+    """Whether an error text blames `name`, as in Envoy's "Error adding/updating cluster(s) a: too large, b: no address"."""
+    return re.search(rf"(?:^|[\s,]){re.escape(name)}: ", error) is not None

@@ -1,0 +1,187 @@
+"""The gRPC loop around the delta-ADS machine: moves bytes, enforces limits, decides nothing.
+
+Deliberately absent: state-of-the-world xDS and one service per type; every Envoy that we start speaks delta ADS.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from gwanmun.xds_server.messages import Node, decode_node, decode_request, encode_response
+from gwanmun.xds_server.publisher import Peer, Publisher, Scope, Session
+from gwanmun.xds_server.resources import Need
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+METHOD = "DeltaAggregatedResources"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a proxy may not have any configuration."""
+
+    reason: str
+
+
+class _Failure(NamedTuple):
+    """How a stream ends badly."""
+
+    status: grpc.StatusCode
+    reason: str
+
+
+ScopeOf = Callable[[Node, Peer], Scope | Refusal]
+"""Decides which set a proxy gets. What the node says of itself is a claim; the peer's certificate is proof."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """`patience`: a stream stops waiting for what its proxy does not ask for (`Stream.awaited`) after one to two times as
+    many seconds.
+
+    Keepalives find a peer that vanished without a word; Envoy's own keepalive does the same at its end.
+    """
+
+    max_streams: int = 1000
+    max_request_bytes: int = 64 << 20
+    keepalive_seconds: float = 20.0
+    keepalive_timeout_seconds: float = 10.0
+    patience: float = 5.0
+
+
+class XdsServer:
+    """Serves what a `Publisher` publishes. Constructing it starts nothing; `start` listens, `stop` ends in good order.
+
+    `services` are further gRPC services for the same port, such as access-log ingest.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        scope_of: ScopeOf,
+        options: ServerOptions = ServerOptions(),
+        services: Sequence["grpc.GenericRpcHandler[Any, Any]"] = (),
+    ) -> None:
+        self._publisher = publisher
+        self._scope_of = scope_of
+        self._options = options
+        self._services = services
+        self._server: grpc.aio.Server | None = None
+        self._streams = 0
+        self._stopping = False
+
+    async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen on "127.0.0.1:0", "unix:/run/ads.sock" or the like; returns the port (a socket path has none to speak of).
+
+        `credentials` (``grpc.ssl_server_credentials``) turn on TLS, and mutual TLS where they demand a client certificate.
+        Raises RuntimeError when the address is not to be had.
+        """
+        method = grpc.stream_stream_rpc_method_handler(self._serve)
+        service = grpc.method_handlers_generic_handler(SERVICE, {METHOD: method})
+        self._server = grpc.aio.server(options=_channel_options(self._options))
+        self._server.add_generic_rpc_handlers((service, *self._services))
+        if credentials is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, credentials)
+        await self._server.start()
+        return int(port)
+
+    async def stop(self, grace_seconds: float = 1.0) -> None:
+        """End all streams and stop listening. Proxies serve on with what they hold and connect again by themselves."""
+        self._stopping = True
+        self._publisher.close()
+        if self._server is not None:
+            await self._server.stop(grace_seconds)
+
+    async def _serve(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        """One stream, from the first message to the end."""
+        if self._streams >= self._options.max_streams:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._streams} proxies are connected already")
+        self._streams += 1
+        try:
+            failure = await self._converse(requests, context)
+        finally:
+            self._streams -= 1
+        if failure is not None:
+            await context.abort(failure.status, failure.reason)
+
+    async def _converse(self, requests: AsyncIterator[bytes], context: Any) -> _Failure | None:
+        first = await anext(requests, None)
+        if first is None:
+            return None
+        try:
+            node, request, peer = decode_node(first), decode_request(first), _peer_of(context)
+        except DecodeError as error:
+            return _Failure(grpc.StatusCode.INVALID_ARGUMENT, f"not a DeltaDiscoveryRequest: {error}")
+        scope = self._scope_of(node, peer)
+        if isinstance(scope, Refusal):
+            return _Failure(grpc.StatusCode.PERMISSION_DENIED, scope.reason)
+        await self._publisher.until(lambda: self._stopping or self._publisher.published(scope) is not None)
+        if self._stopping:
+            return None
+        session = self._publisher.connect(node, scope, peer)
+        try:
+            self._publisher.receive(session, request)
+            async with asyncio.TaskGroup() as tasks:
+                others = (
+                    tasks.create_task(self._read(requests, session)),
+                    tasks.create_task(self._lose_patience(session)),
+                )
+                await _write(session, context)
+                for other in others:
+                    other.cancel()
+        finally:
+            self._publisher.disconnect(session)
+        return _Failure(grpc.StatusCode.INVALID_ARGUMENT, session.failure) if session.failure else None
+
+    async def _read(self, requests: AsyncIterator[bytes], session: Session) -> None:
+        try:
+            async for data in requests:
+                self._publisher.receive(session, decode_request(data))
+        except DecodeError as error:
+            session.failure = f"not a DeltaDiscoveryRequest: {error}"
+        session.close()
+
+    async def _lose_patience(self, session: Session) -> None:
+        """Let the stream go on when it waits for the same things as one interval ago."""
+        before: tuple[Need, ...] = ()
+        while True:
+            await asyncio.sleep(self._options.patience)
+            if before and session.stream.awaited == before:
+                self._publisher.stop_waiting(session)
+            before = session.stream.awaited
+
+
+async def _write(session: Session, context: Any) -> None:
+    """Write what the session has to say until it closes. Waiting here for a slow proxy holds up nobody else."""
+    while not session.closed:
+        await session.wake.wait()
+        session.wake.clear()
+        outbox, session.outbox = session.outbox, []
+        for response in outbox:
+            await context.write(encode_response(response))
+
+
+def _peer_of(context: Any) -> Peer:
+    identity = context.auth_context()
+    names = [*identity.get("x509_subject_alternative_name", ()), *identity.get("x509_common_name", ())]
+    return Peer(context.peer(), tuple(dict.fromkeys(name.decode() for name in names)))
+
+
+def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),  # a second control plane on one port must fail, not share its proxies
+        ("grpc.max_receive_message_length", options.max_request_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", options.max_streams),
+        ("grpc.keepalive_time_ms", int(options.keepalive_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", int(options.keepalive_timeout_seconds * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Envoy pings as often as its bootstrap says; without these two gRPC takes that for abuse and hangs up.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
