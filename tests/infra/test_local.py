@@ -15,12 +15,15 @@ import httpx
 import pytest
 
 from gwanmun.infra.admin import Admin, AdminError
+from gwanmun.infra.bound import read_bindings, write_bindings
 from gwanmun.infra.ending import Ended, down
 from gwanmun.infra.envoy import EnvoyBinary, find_envoy
 from gwanmun.infra.launch import LaunchOptions, find_envoys, shared_memory
 from gwanmun.infra.local import Adopted, Event, Failed, HotRestarted, LocalEnvoy, Notice, Ready, Started
+from gwanmun.infra.ports import LocalBinding, PortKey
 from gwanmun.infra.processes import identify, wait_ended
 from gwanmun.infra.rundir import RunDir, State, run_directory
+from gwanmun.names import NamespacedName
 
 from .harness import answering
 
@@ -127,6 +130,21 @@ async def test_next_control_plane_adopts_what_the_last_one_left(rundir: RunDir, 
 
 def client_connections(client: httpx.AsyncClient) -> int:
     return len(client._transport._pool.connections)  # type: ignore[attr-defined]
+
+
+async def test_ports_are_remembered_while_envoy_runs(rundir: RunDir, binary: EnvoyBinary, port: int) -> None:
+    key = PortKey(NamespacedName("ns", "gw"), 80, "tcp")
+    bindings = {key: (LocalBinding("127.0.0.1", port, port, "port 80 needs privileges"),)}
+    assert read_bindings(rundir) == {}
+    async with serving(rundir, binary, port):
+        write_bindings(rundir, bindings)
+        assert read_bindings(rundir) == bindings
+    assert read_bindings(rundir) == bindings
+    await down(rundir)
+    assert read_bindings(rundir) == {}
+    async with serving(rundir, binary, port):
+        rundir.write("ports.json", b"[[[]]")
+        assert read_bindings(rundir) == {}
 
 
 async def test_envoy_is_found_without_its_state(rundir: RunDir, binary: EnvoyBinary, port: int) -> None:

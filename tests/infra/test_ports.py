@@ -38,7 +38,10 @@ def plan(
 
 def shown(planned: PortPlan) -> dict[str, str]:
     """As a person would write it: "a:80" -> "127.0.0.1:8080"."""
-    bindings = {f"{key.gateway.name}:{key.port}": f"{value.address}:{value.port}" for key, value in planned.bindings.items()}
+    bindings = {
+        f"{key.gateway.name}:{key.port}": " ".join(f"{one.address}:{one.port}" for one in bound)
+        for key, bound in planned.bindings.items()
+    }
     return bindings | {f"{problem.key.gateway.name}:{problem.key.port}": problem.message for problem in planned.problems}
 
 
@@ -46,8 +49,8 @@ def test_privileged_ports_keep_clear_of_the_ports_that_the_gateway_names() -> No
     planned = plan(gateway("a", 443, 80, 8443))
     assert shown(planned) == {"a:80": "127.0.0.1:8080", "a:443": "127.0.0.1:10443", "a:8443": "127.0.0.1:8443"}
     key = PortKey(NamespacedName("ns", "a"), 443, "tcp")
-    assert planned.bindings[key] == LocalBinding("127.0.0.1", 10443, 10443, "port 443 needs privileges: bound to 10443")
-    assert planned.bindings[key._replace(port=8443)].note == ""
+    assert planned.bindings[key] == (LocalBinding("127.0.0.1", 10443, 10443, "port 443 needs privileges: bound to 10443"),)
+    assert planned.bindings[key._replace(port=8443)][0].note == ""
 
 
 def test_with_privileges_nothing_is_mapped() -> None:
@@ -56,7 +59,7 @@ def test_with_privileges_nothing_is_mapped() -> None:
 
 def test_udp_and_tcp_ports_are_apart() -> None:
     planned = plan(gateway("a", "udp5353", 5353), gateway("b", "udp5353"))
-    assert [(*key[1:], value.address) for key, value in planned.bindings.items()] == [
+    assert [(*key[1:], value[0].address) for key, value in planned.bindings.items()] == [
         (5353, "tcp", "127.0.0.1"),
         (5353, "udp", "127.0.0.1"),
         (5353, "udp", "127.0.0.2"),
@@ -71,7 +74,7 @@ def test_the_next_gateway_on_a_port_gets_the_next_address_for_all_its_ports() ->
         "b:9000": "127.0.0.2:9000",
         "c:9000": "127.0.0.1:9000",
     }
-    note = planned.bindings[PortKey(NamespacedName("ns", "b"), 80, "tcp")].note
+    note = planned.bindings[PortKey(NamespacedName("ns", "b"), 80, "tcp")][0].note
     assert note == "port 80 needs privileges: bound to 8080; bound to 127.0.0.2, since Gateway ns/a is on 127.0.0.1"
 
 
@@ -124,14 +127,27 @@ def test_an_address_without_siblings_has_conflicts() -> None:
 
 def test_all_addresses_include_each_one() -> None:
     planned = plan(gateway("a", 9000, addresses=("0.0.0.0",)), gateway("b", 9000, addresses=("192.0.2.1",)), gateway("c", 9000))
+    assert shown(planned)["a:9000"] == "0.0.0.0:9000"
     assert shown(planned)["b:9000"] == "tcp port 9000 of 192.0.2.1 is already bound for Gateway ns/a"
     assert shown(planned)["c:9000"] == "tcp port 9000 of 127.0.0.1 is already bound for Gateway ns/a"
+
+
+def test_every_address_that_is_asked_for_is_bound() -> None:
+    first = plan(gateway("a", 80, addresses=("127.0.0.8", "127.0.0.9")))
+    assert shown(first) == {"a:80": "127.0.0.8:8080 127.0.0.9:8080"}
+    second = plan(gateway("a", 80, addresses=("127.0.0.7", "127.0.0.9")), previous=first)
+    assert shown(second) == {"a:80": "127.0.0.7:8080 127.0.0.9:8080"}
+
+
+def test_who_asks_for_an_address_goes_before_who_takes_any() -> None:
+    planned = plan(gateway("a", 9000), gateway("b", 9000, addresses=("127.0.0.1",)))
+    assert shown(planned) == {"a:9000": "127.0.0.2:9000", "b:9000": "127.0.0.1:9000"}
 
 
 def test_a_hostname_is_no_address() -> None:
     (problem,) = plan(gateway("a", 9000, addresses=("gw.example.com",))).problems
     assert problem.reason == "AddressNotUsable"
-    assert problem.message.startswith("gw.example.com: not an IP address")
+    assert problem.message.startswith("gw.example.com is not an IP address")
 
 
 def test_a_port_of_another_process_is_a_problem_unless_we_chose_it() -> None:
@@ -168,14 +184,15 @@ def test_every_port_is_bound_once_or_a_problem(steps: list[list[Gateway]], seed:
         assert plan(*shuffled, previous=previous, address=address) == planned, "order of arrival must not matter"
         wanted = {PortKey(made.key, port.number, port.transport) for made in gateways for port in made.ports}
         assert planned.bindings.keys() | {problem.key for problem in planned.problems} == wanted
-        assert len(planned.bindings) + len(planned.problems) == len(wanted)
-        places = [(value.address, value.port) for value in planned.bindings.values()]
+        asked = {made.key: max(1, len(made.addresses)) for made in gateways}
+        assert sum(map(len, planned.bindings.values())) + len(planned.problems) == sum(asked[key.gateway] for key in wanted)
+        places = [(one.address, one.port) for bound in planned.bindings.values() for one in bound]
         assert len(set(places)) == len(places)
         assert all(port >= 1024 for _, port in places)
-        previous_still_wanted = {
-            key: value for key, value in previous.bindings.items() if key in wanted and fits(key, gateways, value, address)
-        }
-        assert previous_still_wanted.items() <= planned.bindings.items()
+        for key in wanted & previous.bindings.keys():
+            fitting = [one for one in previous.bindings[key] if fits(key, gateways, one, address)]
+            chosen_by_us = not next(made.addresses for made in gateways if made.key == key.gateway)
+            assert set(fitting[:1] if chosen_by_us else fitting) <= set(planned.bindings.get(key, ()))
         previous = planned
 
 

@@ -80,7 +80,9 @@ class PortOptions:
 
 @dataclass(frozen=True, slots=True)
 class PortPlan:
-    bindings: Mapping[PortKey, LocalBinding] = field(default_factory=dict)
+    """`bindings` has one for each address of spec.addresses, and exactly one where there are none."""
+
+    bindings: Mapping[PortKey, tuple[LocalBinding, ...]] = field(default_factory=dict)
     problems: tuple[PortProblem, ...] = ()
 
 
@@ -88,23 +90,24 @@ def plan_ports(
     gateways: Iterable[Gateway],
     *,
     options: PortOptions,
-    previous: Mapping[PortKey, LocalBinding],
+    previous: Mapping[PortKey, tuple[LocalBinding, ...]],
     unusable: Callable[[Place], Unusable | None],
 ) -> PortPlan:
-    """A binding, or a problem, for every port. `previous` is the last plan's: those that still fit stay. `unusable` is
-    not asked about the places in it, since our own Envoy holds them."""
-    ordered = sorted(gateways, key=lambda gateway: gateway.key)
-    held = {Place(binding.address, binding.port, key.transport) for key, binding in previous.items()}
+    """Bindings, or problems, for every port. `previous` is the last plan's: those that still fit stay. `unusable` is not
+    asked about the places in it, since our own Envoy holds them."""
+    # Those that ask for an address come first: the others can go elsewhere.
+    ordered = sorted(gateways, key=lambda gateway: (not gateway.addresses, gateway.key))
+    held = {Place(binding.address, binding.port, key.transport) for key, bound in previous.items() for binding in bound}
     plan = _Plan(options, lambda place: None if place in held else unusable(place))
     for gateway in ordered:
         for key in _keys(gateway):
-            if (binding := previous.get(key)) is not None and _still_fits(gateway, key, binding, options):
+            fitting = [binding for binding in previous.get(key, ()) if _still_fits(gateway, key, binding, options)]
+            for binding in fitting if gateway.addresses else fitting[:1]:
                 plan.bind(key, binding)
     for gateway in ordered:
-        plan.place(gateway, [key for key in _keys(gateway) if key not in plan.bindings])
-    return PortPlan(
-        {key: plan.bindings[key] for key in sorted(plan.bindings)}, tuple(sorted(plan.problems, key=lambda p: p.key))
-    )
+        plan.place(gateway)
+    bindings = {key: tuple(sorted(plan.bindings[key], key=lambda b: b.address)) for key in sorted(plan.bindings)}
+    return PortPlan(bindings, tuple(sorted(plan.problems, key=lambda p: (p.key, p.message))))
 
 
 def _keys(gateway: Gateway) -> list[PortKey]:
@@ -140,36 +143,38 @@ class _Plan:
     """The plan while it is made."""
 
     def __init__(self, options: PortOptions, unusable: Callable[[Place], Unusable | None]) -> None:
-        self.bindings: dict[PortKey, LocalBinding] = {}
+        self.bindings: dict[PortKey, list[LocalBinding]] = {}
         self.problems: list[PortProblem] = []
         self._options = options
         self._unusable = unusable
         self._taken: dict[tuple[int, Transport], dict[str, NamespacedName]] = {}
 
     def bind(self, key: PortKey, binding: LocalBinding) -> None:
-        self.bindings[key] = binding
+        self.bindings.setdefault(key, []).append(binding)
         self._taken.setdefault((binding.port, key.transport), {})[binding.address] = key.gateway
 
-    def place(self, gateway: Gateway, keys: list[PortKey]) -> None:
-        """Bind these ports of a Gateway, all to one address if there is one that has room for all."""
-        candidates = self._addresses(gateway, keys)
-        if not candidates:
-            return
-        together = next((a for a in candidates if all(self._port_at(a, gateway, key) is not None for key in keys)), None)
-        for key in keys:
-            self._place_one(gateway, key, candidates if together is None else [together], first=candidates[0])
-
-    def _addresses(self, gateway: Gateway, keys: list[PortKey]) -> list[str]:
+    def place(self, gateway: Gateway) -> None:
+        """Bind what is not bound yet of a Gateway: on each address that it asks for, or together on one of our choice."""
         if not gateway.addresses:
-            own = {self.bindings[key].address: None for key in _keys(gateway) if key in self.bindings}
-            return [*own, *(address for address in _candidates(self._options.address) if address not in own)]
-        usable = [address for address in gateway.addresses if _is_ip(address)]
-        if not usable:
-            message = f"{', '.join(gateway.addresses)}: not an IP address; a proxy on this machine needs one of its own"
-            self.problems += [PortProblem(key, "AddressNotUsable", message) for key in keys]
-        return usable
+            self._place_together(gateway, [key for key in _keys(gateway) if key not in self.bindings])
+            return
+        for address in gateway.addresses:
+            keys = [key for key in _keys(gateway) if all(b.address != address for b in self.bindings.get(key, ()))]
+            if _is_ip(address):
+                for key in keys:
+                    self._place_one(gateway, key, [address])
+            else:
+                message = f"{address} is not an IP address; a proxy on this machine needs one of its own"
+                self.problems += [PortProblem(key, "AddressNotUsable", message) for key in keys]
 
-    def _place_one(self, gateway: Gateway, key: PortKey, addresses: list[str], *, first: str) -> None:
+    def _place_together(self, gateway: Gateway, keys: list[PortKey]) -> None:
+        own = {binding.address: None for key in _keys(gateway) for binding in self.bindings.get(key, ())}
+        candidates = [*own, *(address for address in _candidates(self._options.address) if address not in own)]
+        roomy = next((a for a in candidates if all(self._port_at(a, gateway, key) is not None for key in keys)), None)
+        for key in keys:
+            self._place_one(gateway, key, candidates if roomy is None else [roomy])
+
+    def _place_one(self, gateway: Gateway, key: PortKey, addresses: list[str]) -> None:
         address = next((a for a in addresses if self._port_at(a, gateway, key) is not None), None)
         if address is None:
             holder = self._holder(addresses[0], key.port, key.transport)
@@ -181,7 +186,7 @@ class _Plan:
                 continue
             found = self._unusable(Place(address, port, key.transport))
             if found is None:
-                self.bind(key, LocalBinding(address, port, port, self._note(key, address, port, first)))
+                self.bind(key, LocalBinding(address, port, port, self._note(gateway, key, address, port)))
                 return
             # A port that clients know is not exchanged for another; one that we have chosen is.
             if port == key.port or found.reason == "AddressNotUsable":
@@ -217,13 +222,14 @@ class _Plan:
         holders = self._taken.get((port, transport), {})
         return next((gateway for taken, gateway in holders.items() if _overlap(taken, address)), None)
 
-    def _note(self, key: PortKey, address: str, port: int, first: str) -> str:
+    def _note(self, gateway: Gateway, key: PortKey, address: str, port: int) -> str:
         notes = []
         if port != key.port:
             notes.append(f"port {key.port} needs privileges: bound to {port}")
-        if address != first:
-            holder = self._holder(first, port, key.transport)
-            notes.append(f"bound to {address}, since Gateway {holder} is on {first}" if holder else f"bound to {address}")
+        usual = self._options.address
+        if not gateway.addresses and address != usual:
+            holder = self._holder(usual, port, key.transport)
+            notes.append(f"bound to {address}" + (f", since Gateway {holder} is on {usual}" if holder else ""))
         return "; ".join(notes)
 
 
