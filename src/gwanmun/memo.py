@@ -202,8 +202,10 @@ class Graph:
         keys = self._cell(keys_fn, cell.args, None)
         if keys.state != _CLEAN:
             self._refresh(keys)
-        if cell.value is _NOTHING or keys in cell.changed:
+        if cell.value is _NOTHING:
             return cast(dict[Any, Any], self._run(cell, lambda: self._collect_all(cell, keys)))
+        if keys in cell.changed:
+            return self._recollect(cell, keys)
         while cell.pending:  # an entry that still has to settle may add itself to what has changed
             self._refresh(cell.pending.popitem()[0])
         value = dict(cell.value)
@@ -213,6 +215,30 @@ class Graph:
 
     def _collect_all(self, cell: _Cell, keys: _Cell) -> dict[Any, Any]:
         return {key: self._use(cell, self._cell(cell.fn, (key,), None)) for key in self._use(cell, keys)}  # type: ignore[arg-type]
+
+    def _recollect(self, cell: _Cell, keys: _Cell) -> dict[Any, Any]:
+        """The dict over other keys than before: entries that stay are neither looked up nor linked anew."""
+        while cell.pending:
+            self._refresh(cell.pending.popitem()[0])
+        fresh = {entry.args[0]: entry.value for entry in cell.changed if entry is not keys}
+        old: dict[Any, Any] = cell.value
+        value: dict[Any, Any] = {}
+        added = 0
+        for key in keys.value:
+            found = old.get(key, _NOTHING)
+            if found is _NOTHING:
+                if key in value:
+                    continue
+                found = self._use(cell, self._cell(cell.fn, (key,), None))  # type: ignore[arg-type]
+                added += 1
+            value[key] = found
+        value.update((key, entry) for key, entry in fresh.items() if key in value)
+        if len(value) - added < len(old):
+            for key in old.keys() - value.keys():
+                entry = self._cell(cell.fn, (key,), None)  # type: ignore[arg-type]
+                cell.deps.pop(entry, None)
+                self._unlink(cell, entry)
+        return value
 
     def _unlink(self, user: _Cell, dep: _Cell) -> None:
         dep.dependents.pop(user, None)

@@ -84,7 +84,7 @@ def resolve_listener(q: Query, place: Place) -> ir.Listener | None:
                 hosts=q.get(hosts, place),
                 tls=verdict.tls,
                 misdirected=_misdirected(q, place, listener) if listener.protocol == "HTTPS" else (),
-                inference=q.get(parameters_of, place.gateway).inference if q.get(wants_model, place) else None,
+                inference=q.get(parameters_of, place.gateway).inference if q.get(place_needs, place).model else None,
             )
         case "TLS":
             return ir.TlsListener(listener.key, listener.hostname, q.get(tls_rules, place), verdict.tls)
@@ -111,7 +111,7 @@ def attached_routes(q: Query, place: Place) -> tuple[Member, ...]:
 
 
 class Needs(NamedTuple):
-    """What a route on a Gateway needs beyond itself: backends, and (`model`) the model's name out of the body."""
+    """What routes need beyond themselves: backends, and (`model`) the model's name out of the body."""
 
     targets: frozenset[ClusterKey]
     model: bool
@@ -130,9 +130,10 @@ def needs(q: Query, member: Member) -> Needs:
     )
 
 
-def wants_model(q: Query, place: Place) -> bool:
-    """Whether some rule on the listener depends on the model that a request names."""
-    return any(need.model for need in q.collect(needs, attached_routes, place).values())
+def place_needs(q: Query, place: Place) -> Needs:
+    """What all routes on a listener need."""
+    each = q.collect(needs, attached_routes, place).values()
+    return Needs(frozenset[ClusterKey]().union(*{need.targets for need in each}), model=any(need.model for need in each))
 
 
 def tls_rules(q: Query, place: Place) -> tuple[ir.L4Rule, ...]:

@@ -18,11 +18,12 @@ from gwanmun.resolve.attach import route_head
 from gwanmun.resolve.hostname import covers, wildcards_over
 from gwanmun.resolve.httproute import http_rules
 from gwanmun.resolve.match import rule_order
-from gwanmun.resolve.member import Link, Place, listener_at, listener_domains, port_names, route_on
+from gwanmun.resolve.member import Place, domains_of, listener_at, listener_domains, members, port_names
 from gwanmun.resolve.world import find
 from gwanmun.resources.snapshot import ANY_HOSTNAME
 
 CATCH_ALL = ir.HttpMatch()
+CROWD = 100  # routes
 Ordered = tuple[tuple[tuple[Any, ...], ir.Rule], ...]
 """Rules with what they sort by: the rank of the hostname, then the order of matches."""
 
@@ -50,8 +51,10 @@ def host_keys(q: Query, place: Place) -> tuple[HostKey, ...]:
     listener = q.get(listener_at, place)
     if listener is None:
         return ()
+    owned = q.get(listener_domains, place.listener)
     names = q.get(port_names, place.gateway, listener.port)
-    owned = {domain for domain in q.get(listener_domains, place.listener) if holder(names, domain) == place.listener}
+    if any(name != listener.hostname and covers(listener.hostname, name) for name in names):
+        owned = frozenset(domain for domain in owned if holder(names, domain) == place.listener)
     return tuple(HostKey(place, domain) for domain in sorted(owned | {listener.hostname}))
 
 
@@ -74,10 +77,15 @@ def host(q: Query, key: HostKey) -> ir.Host:
 def host_members(q: Query, key: HostKey) -> tuple[_Ranked, ...]:
     """The routes that answer for the host. They are found by hostname, so that other hosts' routes do not matter."""
     owner = key.place.listener.owner
+    names = (key.domain, *wildcards_over(key.domain), ANY_HOSTNAME)
+    candidates = [find(q, "host", (owner, name)) for name in names]
+    # A crowded host is as good as always touched by a change; asking for its routes one by one would only cost more.
+    crowd = q.get(members, key.place.listener) if sum(map(len, candidates)) > CROWD else None
     ranks: dict[ObjectKey, int] = {}
-    for rank, name in enumerate((key.domain, *wildcards_over(key.domain), ANY_HOSTNAME)):
-        for route in find(q, "host", (owner, name)):
-            if route not in ranks and _answers(q, Link(route, owner), key):
+    for rank, routes in enumerate(candidates):
+        for route in routes:
+            domains = crowd.get(route, ()) if crowd is not None else domains_of(q, route, key.place.listener)
+            if route not in ranks and any(covers(domain, key.domain) for domain in domains):
                 ranks[route] = rank
     return tuple(_Ranked(rank, route, key.place.gateway) for route, rank in ranks.items())
 
@@ -89,11 +97,4 @@ def ordered_rules(q: Query, member: _Ranked) -> Ordered:
     return tuple(
         ((member.rank, *rule_order(rule, created, member.route)), rule)
         for rule in q.get(http_rules, member.route, member.gateway)
-    )
-
-
-def _answers(q: Query, link: Link, key: HostKey) -> bool:
-    return any(
-        listener == key.place.listener and any(covers(domain, key.domain) for domain in domains)
-        for listener, domains in q.get(route_on, link)
     )

@@ -11,21 +11,12 @@ from gwanmun.resolve.types import RouteListener
 from gwanmun.resolve.verdict import NAMED_PROTOCOLS
 from gwanmun.resolve.world import find
 
-Attached = tuple[tuple[ListenerKey, tuple[str, ...]], ...]
-
 
 class Place(NamedTuple):
     """A listener and the Gateway that serves it (for a ListenerSet's listener, the Gateway that the set extends)."""
 
     gateway: NamespacedName
     listener: ListenerKey
-
-
-class Link(NamedTuple):
-    """A route and a Gateway or ListenerSet that it names as a parent."""
-
-    route: ObjectKey
-    owner: ObjectKey
 
 
 def listener_at(q: Query, place: Place) -> RouteListener | None:
@@ -43,28 +34,36 @@ def port_names(q: Query, gateway: NamespacedName, port: int) -> Mapping[str, Lis
     }
 
 
-def route_on(q: Query, link: Link) -> Attached:
-    """The listeners of one parent to which a route is attached, with the hosts that it has on each."""
-    found: dict[ListenerKey, set[str]] = {}
-    for attachment in q.get(attachments, link.route):
-        if attachment.target == link.owner:
-            for listener, domains in attachment.listeners:
-                found.setdefault(listener, set()).update(domains)
-    return tuple((listener, tuple(sorted(domains))) for listener, domains in sorted(found.items()))
-
-
-def links(q: Query, owner: ObjectKey) -> tuple[Link, ...]:
-    """The routes that name the Gateway or ListenerSet as a parent."""
-    return tuple(Link(route, owner) for route in find(q, "parent", owner))
+def routes_of(q: Query, owner: ObjectKey) -> tuple[ObjectKey, ...]:
+    """The routes that name the Gateway or ListenerSet as a parent, sorted."""
+    return find(q, "parent", owner)
 
 
 def members_of(q: Query, owner: ObjectKey) -> Mapping[ListenerKey, Mapping[ObjectKey, tuple[str, ...]]]:
     """The routes attached to each listener of a Gateway or ListenerSet, with the hosts that they have there."""
     found: dict[ListenerKey, dict[ObjectKey, tuple[str, ...]]] = {}
-    for link, attached in q.collect(route_on, links, owner).items():
-        for listener, domains in attached:
-            found.setdefault(listener, {})[link.route] = domains
+    for route, attached in q.collect(attachments, routes_of, owner).items():
+        for attachment in attached:
+            if attachment.target == owner:
+                for listener, domains in attachment.listeners:
+                    routes = found.setdefault(listener, {})
+                    routes[route] = _union(routes.get(route), domains)
     return found
+
+
+def domains_of(q: Query, route: ObjectKey, listener: ListenerKey) -> tuple[str, ...]:
+    """The hosts that one route has on a listener; without a look at other routes."""
+    domains: tuple[str, ...] | None = None
+    for attachment in q.get(attachments, route):
+        for key, more in attachment.listeners:
+            if key == listener:
+                domains = _union(domains, more)
+    return domains or ()
+
+
+def _union(domains: tuple[str, ...] | None, more: tuple[str, ...]) -> tuple[str, ...]:
+    """Several parentRefs may lead to one listener."""
+    return more if domains is None else tuple(sorted({*domains, *more}))
 
 
 def members(q: Query, listener: ListenerKey) -> Mapping[ObjectKey, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from gwanmun.names import CertificateKey, ClusterKey, NamespacedName, ObjectKey
 from gwanmun.resolve.attach import ROUTE_TYPES
 from gwanmun.resolve.backend import backend, backend_status
 from gwanmun.resolve.endpoint import endpoints
-from gwanmun.resolve.gateway import Member, attached_routes, needs, resolve_gateway, served_gateways, served_places, verdict_at
+from gwanmun.resolve.gateway import place_needs, resolve_gateway, served_gateways, served_places, verdict_at
 from gwanmun.resolve.gatewayclass import config_status, gatewayclass_status
 from gwanmun.resolve.gatewaystatus import gateway_status, listenerset_status
 from gwanmun.resolve.policy import policy_status
@@ -73,15 +73,10 @@ def model(q: Query) -> ir.Model:
     )
 
 
-def served_members(q: Query) -> tuple[Member, ...]:
-    """The routes on listeners that can serve, each once for every Gateway, sorted."""
-    places = [place for gateway in q.get(served_gateways) for place in q.get(served_places, gateway)]
-    return tuple(sorted({member for place in places for member in q.get(attached_routes, place)}))
-
-
 def needed_backends(q: Query) -> tuple[ClusterKey, ...]:
-    """The backends that routes send to, sorted."""
-    targets = {target for need in q.collect(needs, served_members).values() for target in need.targets}
+    """The backends that routes on listeners that can serve send to, sorted."""
+    places = [place for gateway in q.get(served_gateways) for place in q.get(served_places, gateway)]
+    targets = frozenset[ClusterKey]().union(*(q.get(place_needs, place).targets for place in places))
     return tuple(sorted(targets, key=lambda key: (key.backend, key.port, key.protocol, key.identity or ())))
 
 

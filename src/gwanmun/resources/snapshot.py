@@ -4,6 +4,7 @@
 entries. These are the inputs of the memo graph in `resolve`. Nothing here judges what it holds.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -115,7 +116,7 @@ INDEXES: Mapping[str, Callable[[ObjectKey, Any], Iterable[Hashable]]] = {
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     objects: Mapping[ObjectKey, Object] = field(default_factory=dict)
-    indexes: Mapping[IndexKey, frozenset[ObjectKey]] = field(default_factory=dict)
+    indexes: Mapping[IndexKey, tuple[ObjectKey, ...]] = field(default_factory=dict)
 
     def get(self, key: ObjectKey) -> Object | None:
         """The object, or None where there is none."""
@@ -123,12 +124,12 @@ class Snapshot:
 
     def find(self, key: IndexKey) -> tuple[ObjectKey, ...]:
         """The objects under an index entry, sorted."""
-        return tuple(sorted(self.indexes.get(key, ())))
+        return self.indexes.get(key, ())
 
     def apply(self, changes: Mapping[ObjectKey, Object | None]) -> tuple["Snapshot", frozenset[Hashable]]:
         """The snapshot with these objects put (or, where None, taken away), and the keys that may read differently."""
         objects = dict(self.objects)
-        touched: dict[IndexKey, set[ObjectKey]] = {}
+        touched: dict[IndexKey, list[ObjectKey]] = {}
         changed: set[Hashable] = set()
         for key, new in changes.items():
             old = objects.get(key)
@@ -137,8 +138,14 @@ class Snapshot:
             changed.add(key)
             before, after = _entries(key, old), _entries(key, new)
             for entry in before ^ after:
-                members = touched.setdefault(entry, set(self.indexes.get(entry, ())))
-                (members.add if entry in after else members.discard)(key)
+                members = touched.get(entry)
+                if members is None:
+                    members = touched[entry] = list(self.indexes.get(entry, ()))
+                place = bisect_left(members, key)
+                if entry in after:
+                    members.insert(place, key)
+                else:
+                    del members[place]
             if new is None:
                 del objects[key]
             else:
@@ -147,7 +154,7 @@ class Snapshot:
             return self, frozenset()
         indexes = self.indexes
         if touched:
-            indexes = {**self.indexes, **{entry: frozenset(members) for entry, members in touched.items() if members}}
+            indexes = {**self.indexes, **{entry: tuple(members) for entry, members in touched.items() if members}}
             for entry, members in touched.items():
                 if not members:
                     indexes.pop(entry, None)
