@@ -29,7 +29,7 @@ WELL_KNOWN_PORTS = {"http": 80, "https": 443}
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+", re.ASCII)
 UNSAFE_IN_VALUE = re.compile(r"[\x00\r\n]")
 UNCHANGEABLE = ("host",)
-"""Envoy refuses to edit these (and pseudo-headers) as headers; URLRewrite.hostname is the way to change the host."""
+"""No header like others to Envoy: a request's Host can be set, but not added to or removed, and answers have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _fault(rule: int, entry: HTTPRouteFilter, refusal: Refusal) -> Fault:
 def _one(q: Query, referrer: Referrer, so_far: Filters, entry: HTTPRouteFilter) -> Found:
     match entry.type:
         case "RequestHeaderModifier" if entry.request_header_modifier is not None:
-            edits = header_edits(entry.request_header_modifier)
+            edits = header_edits(entry.request_header_modifier, settable=("host",))
             return edits if isinstance(edits, Refusal) else replace(so_far, request_headers=edits)
         case "ResponseHeaderModifier" if entry.response_header_modifier is not None:
             edits = header_edits(entry.response_header_modifier)
@@ -120,16 +120,21 @@ _FIELDS = {
 """The supported types, with the field that each needs."""
 
 
-def header_edits(changes: HTTPHeaderFilter) -> ir.HeaderEdits | Refusal:
-    """Header changes; of two for one name in one list the first counts."""
-    for name, value in (
-        *((entry.name, entry.value) for entry in (*changes.set_, *changes.add)),
-        *((name, "") for name in changes.remove),
+def header_edits(changes: HTTPHeaderFilter, *, settable: tuple[str, ...] = ()) -> ir.HeaderEdits | Refusal:
+    """Header changes; of two for one name in one list the first counts. `settable` may be set, though not changed else."""
+    for names, but in (
+        ([entry.name for entry in changes.set_], settable),
+        ([entry.name for entry in changes.add], ()),
+        (changes.remove, ()),
     ):
-        if HEADER_NAME.fullmatch(name) is None or name.lower() in UNCHANGEABLE:
-            return Refusal("UnsupportedValue", f'header "{name}" cannot be changed; the host is changed by URLRewrite.hostname')
-        if UNSAFE_IN_VALUE.search(value) is not None:
-            return Refusal("UnsupportedValue", f'the value of header "{name}" has a line break or a zero byte')
+        for name in names:
+            if HEADER_NAME.fullmatch(name) is None or (name.lower() in UNCHANGEABLE and name.lower() not in but):
+                return Refusal(
+                    "UnsupportedValue", f'header "{name}" cannot be changed so; a host is set by URLRewrite.hostname'
+                )
+    for entry in (*changes.set_, *changes.add):
+        if UNSAFE_IN_VALUE.search(entry.value) is not None:
+            return Refusal("UnsupportedValue", f'the value of header "{entry.name}" has a line break or a zero byte')
     removed = tuple(dict.fromkeys(name.lower() for name in changes.remove))
     return ir.HeaderEdits(_first(changes.set_), _first(changes.add), removed)
 
@@ -228,7 +233,7 @@ def target_filters(
     for index, entry in enumerate(filters):
         match entry.type:
             case "RequestHeaderModifier" if entry.request_header_modifier is not None:
-                edits = header_edits(entry.request_header_modifier)
+                edits = header_edits(entry.request_header_modifier, settable=("host",))
                 request = edits if isinstance(edits, ir.HeaderEdits) else request
             case "ResponseHeaderModifier" if entry.response_header_modifier is not None:
                 edits = header_edits(entry.response_header_modifier)

@@ -59,4 +59,6 @@ def _regex(method: GRPCMethodMatch, where: str) -> PathMatch | str:
             return f'{where}.{field}: "{pattern}" is not RE2: {problem}'
     if not method.service and not method.method:
         return PrefixPath("/")
-    return RegexPath(f"/(?:{method.service or ANY_NAME})/(?:{method.method or ANY_NAME})")
+    whole = f"/(?:{method.service or ANY_NAME})/(?:{method.method or ANY_NAME})"
+    problem = regex_problem(whole)  # each may be small enough alone, and both together too large
+    return RegexPath(whole) if problem is None else f'{where}: "{whole}" is not RE2: {problem}'
