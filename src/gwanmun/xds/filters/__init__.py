@@ -1,0 +1,47 @@
+"""The HTTP filters of a listener, in order.
+
+Deliberately absent: filters in front of a single cluster.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gwanmun.ir import InferenceSettings
+from gwanmun.xds.filters.cors import cors
+from gwanmun.xds.filters.decompressor import decompressor
+from gwanmun.xds.filters.inference import inference
+from gwanmun.xds.filters.router import router
+from gwanmun.xds.types import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class FilterOptions:
+    """`inference` None: no rule looks at the model. `shards` 0: one route table. `module_path` None: no module."""
+
+    module_path: str | None
+    inference: InferenceSettings | None
+    shards: int
+
+
+def _decompressor(options: FilterOptions) -> Fields | None:
+    return decompressor() if options.module_path and options.inference else None
+
+
+def _inference(options: FilterOptions) -> Fields | None:
+    if not options.module_path or (options.inference is None and not options.shards):
+        return None
+    return inference(options.module_path, options.inference, options.shards)
+
+
+HTTP_FILTERS: Final[tuple[Callable[[FilterOptions], Fields | None], ...]] = (
+    _decompressor,  # ahead of everything that reads bodies
+    _inference,  # ahead of everything that asks for the route: it depends on the model
+    lambda _: cors(),  # of the route; always there, since adding a filter later means a new listener and a drain
+    lambda _: router(),
+)
+"""First runs first (on answers, last)."""
+
+
+def http_filters(options: FilterOptions) -> list[Fields]:
+    return [built for build in HTTP_FILTERS if (built := build(options)) is not None]

@@ -1,0 +1,239 @@
+"""One rule as Envoy's route entries, serialized.
+
+Deliberately absent: which rules make up a host, and which hosts a listener (``table``).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal, assert_never
+
+from gwanmun.ir import Forward, Mirror, Redirect, RegexPath, ReplacePrefix, Respond, Retry, Rule, WeightedTarget
+from gwanmun.protos import pb, serialize, struct
+from gwanmun.xds import names
+from gwanmun.xds.filters.cors import cors_policy
+from gwanmun.xds.headers import edit_problems, header_edits, host_set_by
+from gwanmun.xds.match import route_match
+from gwanmun.xds.path import path_rewrite
+from gwanmun.xds.types import Fields, extension, number
+from gwanmun.xds.wire import part
+
+ROUTES_FIELD: Final = 3
+"""VirtualHost.routes"""
+
+NO_LIMIT: Final = timedelta(0)
+STREAM_IDLE: Final = timedelta(minutes=5)
+"""How long nothing may come or go on a stream. Envoy's own default, written down in each listener."""
+
+INFERENCE_IDLE: Final = timedelta(hours=1)
+"""The same for model APIs. An answer that is not streamed sends nothing until it is finished, after a place in the queue and
+minutes of generation; a client that has left is noticed at once whatever this is. So it only ends what would never end."""
+
+_WELL_KNOWN: Final = {"http": 80, "https": 443}
+_REDIRECT_CODES: Final = {
+    301: "MOVED_PERMANENTLY",
+    302: "FOUND",
+    303: "SEE_OTHER",
+    307: "TEMPORARY_REDIRECT",
+    308: "PERMANENT_REDIRECT",
+}
+_SAFE_RETRIES: Final = "connect-failure,refused-stream,reset-before-request"
+"""What can be sent again without asking: the backend has not seen the request. Every forwarded request is, twice at most:
+replicas that come and go cost no failed requests. Other retries are the user's decision."""
+
+_RETRY_BODY_BYTES: Final = 32 * 1024 * 1024
+"""How much of a body is kept for a retry that the user asked for. Envoy gives up retrying beyond it, without a word; its own
+default, 1 MiB, is less than a long prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteContext:
+    """What a route has to know of its listener: the scheme and port it came in on, and for each TCP port of the Gateway the
+    one that clients see (they differ where a port is bound elsewhere)."""
+
+    scheme: Literal["http", "https"]
+    port: int
+    advertised: tuple[tuple[int, int], ...] = ()
+
+    def seen(self, port: int) -> int:
+        """`port` as clients see it."""
+        return next((seen for number, seen in self.advertised if number == port), port)
+
+
+def route_entries(rule: Rule, domain: str, context: RouteContext) -> bytes:
+    """The rule's entries as elements of VirtualHost.routes; usually one. `domain` is that of the virtual host."""
+    return b"".join(
+        part(ROUTES_FIELD, serialize(pb("envoy.config.route.v3.Route")(name=names.match(rule.key), **_common(rule), **fields)))
+        for fields in _entries(rule, domain, context)
+    )
+
+
+def rule_problems(rule: Rule) -> Iterator[str]:
+    """What of the rule Envoy cannot express; it is left out."""
+    yield from edit_problems(rule.request_headers)
+    yield from edit_problems(rule.response_headers)
+    match rule.action:
+        case Forward(targets=targets, rewrite_path=rewrite):
+            for target in targets:
+                yield from edit_problems(target.request_headers)
+                yield from edit_problems(target.response_headers)
+        case Redirect(path=rewrite):
+            pass
+        case Respond():
+            rewrite = None
+    if isinstance(rewrite, ReplacePrefix) and isinstance(rule.match.path, RegexPath):
+        yield "a prefix can be replaced only where the path is matched by prefix; the path is left as it is"
+
+
+def _entries(rule: Rule, domain: str, context: RouteContext) -> Iterator[Fields]:
+    match rule.action:
+        case Forward() as forward:
+            yield {"match": route_match(rule.match), "route": _forward(forward, rule)}
+        case Redirect() as redirect:
+            yield from _redirects(redirect, rule, domain, context)
+        case Respond(status=status):
+            yield {"match": route_match(rule.match), "direct_response": {"status": status}}
+        case _:
+            assert_never(rule.action)
+
+
+def _common(rule: Rule) -> Fields:
+    fields = {**header_edits("request", rule.request_headers), **header_edits("response", rule.response_headers)}
+    if rule.cors is not None:
+        fields["typed_per_filter_config"] = {"envoy.filters.http.cors": cors_policy(rule.cors)}
+    if rule.inference:
+        fields["metadata"] = {"filter_metadata": {names.METADATA: struct({"ai": True})}}  # ``localreply`` looks at it
+    if isinstance(rule.action, Forward) and rule.action.retry is not None:
+        fields["request_body_buffer_limit"] = number(_RETRY_BODY_BYTES)
+    return fields
+
+
+# Forwarding
+
+
+def _forward(forward: Forward, rule: Rule) -> Fields:
+    idle = INFERENCE_IDLE if rule.inference else STREAM_IDLE
+    timeout = _request_timeout(forward, rule)
+    host = forward.rewrite_host or host_set_by(rule.request_headers)
+    return {
+        **_destination(forward.targets),
+        # A share whose backend could not be resolved goes to a cluster that is not there: its requests fail with 500.
+        "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
+        "timeout": timeout,
+        # It would otherwise cut what the user has allowed to take longer.
+        "idle_timeout": max(idle, timeout),
+        "retry_policy": _retry_policy(forward, rule),
+        "request_mirror_policies": [_mirror(mirror) for mirror in forward.mirrors],
+        **({"host_rewrite_literal": host} if host else {}),
+        **path_rewrite(forward.rewrite_path, rule.match.path),
+    }
+
+
+def _request_timeout(forward: Forward, rule: Rule) -> timedelta:
+    """Envoy's own default is 15 s: no limit has to be said. Without retries an attempt is the whole request, and this is the
+    only timeout that also ends an answer that has begun; streams of a model API are not to be cut by it."""
+    limits = [forward.timeout]
+    if forward.retry is None and not rule.inference:
+        limits.append(forward.backend_timeout)
+    return min((limit for limit in limits if limit is not None and limit > NO_LIMIT), default=NO_LIMIT)
+
+
+def _destination(targets: tuple[WeightedTarget, ...]) -> Fields:
+    if len(targets) == 1 and targets[0].request_headers is None and targets[0].response_headers is None:
+        return {"cluster": _cluster(targets[0])}
+    return {"weighted_clusters": {"clusters": [_weighted(target) for target in targets]}}
+
+
+def _weighted(target: WeightedTarget) -> Fields:
+    host = host_set_by(target.request_headers)
+    return {
+        "name": _cluster(target),
+        "weight": number(target.weight),
+        **header_edits("request", target.request_headers),
+        **header_edits("response", target.response_headers),
+        **({"host_rewrite_literal": host} if host else {}),
+    }
+
+
+def _cluster(target: WeightedTarget) -> str:
+    return names.UNRESOLVED if target.target is None else names.cluster(target.target)
+
+
+def _retry_policy(forward: Forward, rule: Rule) -> Fields:
+    policy: Fields = {
+        "retry_host_predicate": [
+            extension(
+                "envoy.retry_host_predicates.previous_hosts",
+                "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            )
+        ],
+        "host_selection_retry_max_attempts": 3,
+        **(_SAFE_RETRY if forward.retry is None else _user_retry(forward.retry)),
+    }
+    # For a model API this is the time to the first byte of an answer, since headers come with it.
+    if forward.backend_timeout and (forward.retry is not None or rule.inference):
+        policy["per_try_timeout"] = forward.backend_timeout
+    return policy
+
+
+_SAFE_RETRY: Final[Fields] = {"retry_on": _SAFE_RETRIES, "num_retries": number(2)}
+
+
+def _user_retry(retry: Retry) -> Fields:
+    # Connection errors are retried along with the codes (GEP-1731); `reset` covers an attempt that took too long.
+    conditions = "connect-failure,refused-stream,reset" + (",retriable-status-codes" if retry.codes else "")
+    policy: Fields = {
+        "retry_on": conditions,
+        "retriable_status_codes": list(retry.codes),
+        "num_retries": number(retry.attempts),
+    }
+    if retry.backoff:
+        policy["retry_back_off"] = {"base_interval": retry.backoff, "max_interval": retry.backoff * 10}
+    return policy
+
+
+def _mirror(mirror: Mirror) -> Fields:
+    millionths = mirror.numerator * 1_000_000 // mirror.denominator
+    return {
+        "cluster": names.cluster(mirror.target),
+        "runtime_fraction": {"default_value": {"numerator": millionths, "denominator": "MILLION"}},
+        "disable_shadow_host_suffix_append": True,  # a mirror that sees another Host would not be one
+    }
+
+
+# Redirects
+
+
+def _redirects(redirect: Redirect, rule: Rule, domain: str, context: RouteContext) -> Iterator[Fields]:
+    fields: Fields = {
+        "response_code": _REDIRECT_CODES[redirect.status],
+        **({"scheme_redirect": redirect.scheme} if redirect.scheme else {}),
+        **({"host_redirect": redirect.host} if redirect.host else {}),
+        **path_rewrite(redirect.path, rule.match.path),
+    }
+    port = _redirect_port(redirect, context)
+    visible = port != _WELL_KNOWN[_scheme(redirect, context)]
+    if visible:
+        yield {"match": route_match(rule.match), "redirect": fields | {"port_redirect": port}}
+    elif redirect.host:
+        yield {"match": route_match(rule.match), "redirect": fields}
+    elif "*" not in domain:
+        yield {"match": route_match(rule.match), "redirect": fields | {"host_redirect": domain}}
+    else:
+        # Envoy takes the port of the request's Host over unless another one is named, and naming one shows it.
+        yield {"match": route_match(rule.match, host_with_port=True), "redirect": fields | {"port_redirect": port}}
+        yield {"match": route_match(rule.match), "redirect": fields}
+
+
+def _redirect_port(redirect: Redirect, context: RouteContext) -> int:
+    match redirect.port:
+        case "listener":
+            return context.seen(context.port)
+        case None:
+            return context.seen(_WELL_KNOWN[_scheme(redirect, context)])
+        case port:
+            return context.seen(port)
+
+
+def _scheme(redirect: Redirect, context: RouteContext) -> str:
+    return redirect.scheme if redirect.scheme in _WELL_KNOWN else context.scheme

@@ -1,0 +1,199 @@
+"""Route tables: the hosts of a listener as a RouteConfiguration, put together from parts that are kept from last time.
+
+A table takes the one before it as a cache. What comes out depends only on what goes in now (a property test holds us to it).
+Deliberately absent: single rules (``route``), and which table belongs to which listener (``listener``).
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gwanmun.ir import Host, Rule
+from gwanmun.names import MatchKey
+from gwanmun.protos import pb, serialize
+from gwanmun.xds import names
+from gwanmun.xds.difference import differing
+from gwanmun.xds.route import RouteContext, route_entries, rule_problems
+from gwanmun.xds.types import no
+from gwanmun.xds.wire import part
+
+_VIRTUAL_HOSTS_FIELD: Final = 2
+"""RouteConfiguration.virtual_hosts"""
+
+_MAX_BODY_BYTES: Final = 1024 * 1024
+"""The largest answer of the gateway's own. A longer one would have the whole table refused; Envoy's default is 4,096."""
+
+_MAX_COPIED_RULES: Final = 64
+"""Rules of hosts with a wildcard are in every shard; with more of them sharding would cost more than it gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """A host and its serialized form: `entries` of each rule in order, `chunk` the whole as part of a table."""
+
+    host: Host
+    entries: tuple[bytes, ...]
+    chunk: bytes
+    problems: tuple[tuple[MatchKey, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One RouteConfiguration. `source` is what it was made of; `hosts` is sorted by domain."""
+
+    name: str
+    context: RouteContext
+    misdirected: tuple[str, ...]
+    source: Mapping[str, Host]
+    hosts: Mapping[str, VirtualHost]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """A big route table cut into small ones, so that a change touches one of those. `parts` are their hosts."""
+
+    name: str
+    context: RouteContext
+    misdirected: tuple[str, ...]
+    source: Mapping[str, Host]
+    parts: tuple[Mapping[str, Host], ...]
+    tables: tuple[Table, ...]
+
+
+def shard_of(domain: str, count: int) -> int:
+    """The shard of a host, as the native module computes it from the request's."""
+    return zlib.crc32(domain.encode()) % count
+
+
+def _shards_of(domain: str, count: int) -> Iterable[int]:
+    return range(count) if domain[0] == "*" else (shard_of(domain, count),)
+
+
+def worth_sharding(hosts: Mapping[str, Host], threshold: int) -> bool:
+    exact = copied = 0
+    for domain, host in hosts.items():
+        if domain[0] == "*":
+            copied += len(host.rules)
+        else:
+            exact += len(host.rules)
+    return exact > threshold and copied <= _MAX_COPIED_RULES
+
+
+def table(
+    name: str,
+    hosts: Mapping[str, Host],
+    *,
+    misdirected: tuple[str, ...],
+    context: RouteContext,
+    previous: Table | None,
+) -> Table:
+    """The table of these hosts. `misdirected` ones answer 421."""
+    if previous is not None and (previous.name, previous.context, previous.misdirected) != (name, context, misdirected):
+        previous = None
+    old = previous.hosts if previous is not None else {}
+    changed, removed = differing(hosts, previous.source if previous is not None else {})
+    built = {domain: _virtual_host(hosts[domain], context, old.get(domain)) for domain in changed}
+    if previous is not None and not built and not removed:
+        return previous
+    if not removed and built.keys() <= old.keys():
+        merged = {**old, **built}  # keeps the order
+    else:
+        merged = {domain: built[domain] if domain in built else old[domain] for domain in sorted(hosts)}
+    body = b"".join([_head(name), *[virtual.chunk for virtual in merged.values()], _misdirected(misdirected, hosts)])
+    return Table(name, context, misdirected, hosts, merged, body)
+
+
+def shards(
+    name: str,
+    hosts: Mapping[str, Host],
+    *,
+    count: int,
+    misdirected: tuple[str, ...],
+    context: RouteContext,
+    previous: Shards | None,
+) -> Shards:
+    """The same in `count` tables. Hosts with a wildcard are in all of them, for the hosts without rules of their own."""
+    if previous is not None and (previous.name, previous.context, len(previous.parts)) != (name, context, count):
+        previous = None
+    parts: list[dict[str, Host]] = [dict(part) for part in previous.parts] if previous is not None else []
+    if previous is None:
+        parts = [{} for _ in range(count)]
+    changed, removed = differing(hosts, previous.source if previous is not None else {})
+    for domain in changed:
+        for index in _shards_of(domain, count):
+            parts[index][domain] = hosts[domain]
+    for domain in removed:
+        for index in _shards_of(domain, count):
+            del parts[index][domain]
+    tables = tuple(
+        table(
+            names.shard(name, index),
+            part,
+            misdirected=misdirected,
+            context=context,
+            previous=previous.tables[index] if previous is not None else None,
+        )
+        for index, part in enumerate(parts)
+    )
+    return Shards(name, context, misdirected, hosts, tuple(parts), tables)
+
+
+def table_problems(built: Table) -> Iterator[tuple[MatchKey, str]]:
+    for virtual in built.hosts.values():
+        yield from virtual.problems
+
+
+def scopes(built: Shards) -> Iterator[tuple[str, bytes]]:
+    """The ScopedRouteConfigurations that lead to the shards, by name."""
+    for index, one in enumerate(built.tables):
+        scope = pb("envoy.config.route.v3.ScopedRouteConfiguration")(
+            name=one.name,
+            route_configuration_name=one.name,
+            key={"fragments": [{"string_key": built.name}, {"string_key": str(index)}]},
+        )
+        yield one.name, serialize(scope)
+
+
+def _virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) -> VirtualHost:
+    known: dict[int, bytes] = {}
+    if before is not None:
+        known = {id(rule): entry for rule, entry in zip(before.host.rules, before.entries, strict=True)}
+    entries = tuple([known.get(id(rule)) or route_entries(rule, host.domain, context) for rule in host.rules])
+    # Domains may hold a port in Envoy, so one of ours is a name and a domain at once.
+    head = serialize(pb("envoy.config.route.v3.VirtualHost")(name=host.domain, domains=[host.domain]))
+    chunk = part(_VIRTUAL_HOSTS_FIELD, b"".join((head, *entries)))
+    return VirtualHost(host, entries, chunk, tuple(_problems(host.rules)))
+
+
+def _problems(rules: tuple[Rule, ...]) -> Iterator[tuple[MatchKey, str]]:
+    for rule in rules:
+        for problem in rule_problems(rule):
+            yield rule.key, problem
+
+
+def _head(name: str) -> bytes:
+    return serialize(
+        pb("envoy.config.route.v3.RouteConfiguration")(
+            name=name,
+            ignore_port_in_host_matching=True,  # hostnames of routes have no port, whatever port clients come in on
+            most_specific_header_mutations_wins=True,  # a backend's filters run after its rule's
+            max_direct_response_body_size_bytes={"value": _MAX_BODY_BYTES},
+            validate_clusters=no(),  # a backend that is gone must not take the other routes with it
+            request_headers_to_remove=[names.SHARD_HEADER, names.TABLE_HEADER],
+        )
+    )
+
+
+def _misdirected(domains: tuple[str, ...], hosts: Mapping[str, Host]) -> bytes:
+    """RFC 9110, 15.5.20: the client may try again on a connection of its own for that host."""
+    others = sorted(set(domains) - hosts.keys())
+    if not others:
+        return b""
+    virtual_host = pb("envoy.config.route.v3.VirtualHost")(
+        name="misdirected",
+        domains=others,
+        routes=[{"name": "misdirected", "match": {"prefix": "/"}, "direct_response": {"status": 421}}],
+    )
+    return part(_VIRTUAL_HOSTS_FIELD, serialize(virtual_host))

@@ -1,0 +1,271 @@
+"""ir.Model -> xDS resources. What has not changed since the last translation is taken over from it, by identity.
+
+The translation before is only a cache: the result is the same without it. Deliberately absent: a single of Envoy's messages.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import chain
+from typing import Final
+
+from gwanmun.ir import Backend, ConnectionSettings, Endpoints, Gateway, Model
+from gwanmun.names import CertificateKey
+from gwanmun.xds import names
+from gwanmun.xds.cluster import ClusterContext, cluster, needs_dns, weighted_cluster
+from gwanmun.xds.difference import differing
+from gwanmun.xds.endpoint import Place, load_assignment, serialize_assignment, weighted_assignment
+from gwanmun.xds.listener import DatagramShape, ListenerShape, listener, listener_needs
+from gwanmun.xds.options import Binding, Options, PortKey
+from gwanmun.xds.port import PortContext, PortPlan, Problem, plan_port, share_endpoints
+from gwanmun.xds.secret import secret
+from gwanmun.xds.table import Shards, Table, scopes
+from gwanmun.xds.types import CLUSTER, ENDPOINTS, LISTENER, MESSAGES, ROUTES, SCOPED_ROUTES, SECRET, Need
+
+_NOTHING: Final[Mapping[str, bytes]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What Envoy is to hold, by type URL and name: the serialized messages, and which others each of them names.
+
+    `changed` are the names that were added, replaced or removed since the translation before. `problems` say what could not
+    be expressed, with the key of the listener, rule or backend it is about.
+    """
+
+    resources: Mapping[str, Mapping[str, bytes]]
+    needs: Mapping[str, Mapping[str, tuple[Need, ...]]]
+    changed: Mapping[str, frozenset[str]] = field(compare=False)
+    problems: tuple[Problem, ...]
+    cache: "Cache" = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """What the next translation is compared with."""
+
+    model: Model
+    options: Options
+    clusters: ClusterContext
+    certificates: frozenset[CertificateKey]
+    plans: Mapping[PortKey, PortPlan]
+    datagrams: Mapping[str, tuple[tuple[int, Endpoints | None], ...]]
+
+
+def translate(model: Model, options: Options, previous: Translation | None = None) -> Translation:
+    """Total: whatever cannot be expressed is left out and told in `problems`."""
+    draft = _Draft(previous)
+    before = previous.cache if previous is not None else None
+    if before is None or before.model.certificates is not model.certificates:
+        certificates = frozenset(model.certificates)
+    else:
+        certificates = before.certificates
+    context = _cluster_context(model, options)
+    _clusters(draft, model, context, before)
+    _secrets(draft, model, before)
+    plans = _plans(model, options, certificates, before)
+    datagrams = {
+        names.datagrams(key[0], key[1]): share_endpoints(plan, model.endpoints) for key, plan in plans.items() if plan.shares
+    }
+    _ports(draft, plans, before)
+    _datagrams(draft, datagrams, context, before)
+    cache = Cache(model, options, context, certificates, plans, datagrams)
+    return draft.finish(_all_problems(plans), cache)
+
+
+class _Draft:
+    """The next set of resources, made by edits to the last one; a type that nothing changes keeps its mapping."""
+
+    def __init__(self, previous: Translation | None) -> None:
+        self._old = previous.resources if previous is not None else {}
+        self._old_needs = previous.needs if previous is not None else {}
+        self._new: dict[str, dict[str, bytes]] = {}
+        self._needs: dict[str, dict[str, tuple[Need, ...]]] = {}
+        self._touched: dict[str, set[str]] = {}
+
+    def put(self, type_url: str, name: str, body: bytes, needs: tuple[Need, ...] = ()) -> None:
+        known = self._new.get(type_url, self._old.get(type_url, _NOTHING))
+        if known.get(name) == body:
+            return
+        bodies, named = self._open(type_url, name)
+        bodies[name] = body
+        if needs:
+            named[name] = needs
+        else:
+            named.pop(name, None)
+
+    def drop(self, type_url: str, name: str) -> None:
+        bodies, named = self._open(type_url, name)
+        bodies.pop(name, None)
+        named.pop(name, None)
+
+    def finish(self, problems: tuple[Problem, ...], cache: Cache) -> Translation:
+        resources = {kind: self._new.get(kind, self._old.get(kind, _NOTHING)) for kind in MESSAGES}
+        needs = {kind: self._needs.get(kind, self._old_needs.get(kind, {})) for kind in MESSAGES}
+        changed = {kind: frozenset(self._changed(kind, touched)) for kind, touched in self._touched.items()}
+        return Translation(resources, needs, {kind: found for kind, found in changed.items() if found}, problems, cache)
+
+    def _changed(self, kind: str, touched: set[str]) -> Iterator[str]:
+        old, new = self._old.get(kind, _NOTHING), self._new[kind]
+        return (name for name in touched if old.get(name) != new.get(name))
+
+    def _open(self, type_url: str, name: str) -> tuple[dict[str, bytes], dict[str, tuple[Need, ...]]]:
+        if type_url not in self._new:
+            self._new[type_url] = dict(self._old.get(type_url, _NOTHING))
+            self._needs[type_url] = dict(self._old_needs.get(type_url, {}))
+            self._touched[type_url] = set()
+        self._touched[type_url].add(name)
+        return self._new[type_url], self._needs[type_url]
+
+
+# Clusters, endpoints, secrets
+
+
+def _cluster_context(model: Model, options: Options) -> ClusterContext:
+    """Clusters are shared by Gateways: where those disagree, the shortest time to connect counts."""
+    timeouts = (gateway.connections.connect_timeout for gateway in model.gateways.values())
+    timeout: timedelta = min(timeouts, default=ConnectionSettings().connect_timeout)
+    return ClusterContext(timeout, options.system_trust, Place(options.zone, options.node))
+
+
+def _clusters(draft: _Draft, model: Model, context: ClusterContext, before: Cache | None) -> None:
+    same = before is not None and before.clusters == context
+    old = before.model if before is not None and same else Model()
+    changed, _ = differing(model.backends, old.backends)
+    moved, _ = differing(model.endpoints, old.endpoints)
+    for key in dict.fromkeys(chain(changed, moved)):
+        if key in model.backends:
+            _backend(draft, model.backends[key], model.endpoints.get(key), context)
+    if before is not None and before.model.backends is not model.backends:
+        _, removed = differing(model.backends, before.model.backends)
+        for key in removed:
+            draft.drop(CLUSTER, names.cluster(key))
+            draft.drop(ENDPOINTS, names.cluster(key))
+
+
+def _backend(draft: _Draft, backend: Backend, endpoints: Endpoints | None, context: ClusterContext) -> None:
+    name = names.cluster(backend.key)
+    named: tuple[Need, ...] = ()
+    if backend.tls is not None and backend.tls.client_certificate is not None:
+        named = (Need(SECRET, names.certificate(backend.tls.client_certificate)),)
+    if needs_dns(endpoints):
+        draft.put(CLUSTER, name, cluster(backend, endpoints, context), named)
+        draft.drop(ENDPOINTS, name)
+    else:
+        draft.put(CLUSTER, name, cluster(backend, None, context), (Need(ENDPOINTS, name), *named))
+        draft.put(ENDPOINTS, name, serialize_assignment(load_assignment(name, endpoints, backend.prefer, context.place)))
+
+
+def _secrets(draft: _Draft, model: Model, before: Cache | None) -> None:
+    changed, removed = differing(model.certificates, before.model.certificates if before is not None else {})
+    for key in changed:
+        draft.put(SECRET, names.certificate(key), secret(model.certificates[key]))
+    for key in removed:
+        draft.drop(SECRET, names.certificate(key))
+
+
+# Ports
+
+
+def _plans(
+    model: Model, options: Options, certificates: frozenset[CertificateKey], before: Cache | None
+) -> Mapping[PortKey, PortPlan]:
+    old = before.plans if before is not None else {}
+    plans = {}
+    for gateway in model.gateways.values():
+        bound = _bound(gateway, options)
+        for port in gateway.ports:
+            key: PortKey = (gateway.key, port.number, port.transport)
+            context = PortContext(
+                gateway.key,
+                bound,
+                options.bindings.get(key, ()),
+                gateway.connections,
+                certificates,
+                options.module_path,
+                options.access_log,
+                options.shard_threshold,
+                options.shards,
+            )
+            plans[key] = plan_port(port, context, old.get(key))
+    return plans
+
+
+def _bound(gateway: Gateway, options: Options) -> tuple[tuple[int, tuple[Binding, ...]], ...]:
+    found = ((port.number, options.bindings.get((gateway.key, port.number, "tcp"), ())) for port in gateway.ports)
+    return tuple((number, bindings) for number, bindings in found if bindings)
+
+
+def _ports(draft: _Draft, plans: Mapping[PortKey, PortPlan], before: Cache | None) -> None:
+    old = before.plans if before is not None else {}
+    for key, plan in plans.items():
+        last = old.get(key)
+        if last is not plan:
+            _listeners(draft, plan, last)
+            _tables(draft, plan, last)
+    for key, last in old.items():
+        if key not in plans:
+            _listeners(draft, None, last)
+            _tables(draft, None, last)
+
+
+def _listeners(draft: _Draft, plan: PortPlan | None, last: PortPlan | None) -> None:
+    shapes = _by_name(plan)
+    old = _by_name(last)
+    for name in old.keys() - shapes.keys():
+        draft.drop(LISTENER, name)
+    for name, shape in shapes.items():
+        if old.get(name) != shape:
+            draft.put(LISTENER, name, listener(shape), tuple(listener_needs(shape)))
+
+
+def _by_name(plan: PortPlan | None) -> dict[str, ListenerShape | DatagramShape]:
+    return {shape.name: shape for shape in plan.shapes} if plan is not None else {}
+
+
+def _tables(draft: _Draft, plan: PortPlan | None, last: PortPlan | None) -> None:
+    new: Mapping[str, Table | Shards] = plan.tables if plan is not None else {}
+    old: Mapping[str, Table | Shards] = last.tables if last is not None else {}
+    known = {one.name: one for built in old.values() for one in _flat(built)}
+    scoped = {scope for built in old.values() for scope in _scope_names(built)}
+    for built in new.values():
+        for one in _flat(built):
+            if known.pop(one.name, None) is not one:
+                draft.put(ROUTES, one.name, one.body)
+        if not scoped.issuperset(_scope_names(built)):
+            assert isinstance(built, Shards)
+            for scope, body in scopes(built):
+                draft.put(SCOPED_ROUTES, scope, body, (Need(ROUTES, scope),))
+        scoped.difference_update(_scope_names(built))
+    for name in known:
+        draft.drop(ROUTES, name)
+    for scope in scoped:
+        draft.drop(SCOPED_ROUTES, scope)
+
+
+def _scope_names(built: Table | Shards) -> list[str]:
+    return [one.name for one in built.tables] if isinstance(built, Shards) else []
+
+
+def _flat(built: Table | Shards) -> tuple[Table, ...]:
+    return built.tables if isinstance(built, Shards) else (built,)
+
+
+def _datagrams(
+    draft: _Draft,
+    datagrams: Mapping[str, tuple[tuple[int, Endpoints | None], ...]],
+    context: ClusterContext,
+    before: Cache | None,
+) -> None:
+    old = before.datagrams if before is not None else {}
+    for name in old.keys() - datagrams.keys():
+        draft.drop(CLUSTER, name)
+        draft.drop(ENDPOINTS, name)
+    for name, shares in datagrams.items():
+        draft.put(CLUSTER, name, weighted_cluster(name, context), (Need(ENDPOINTS, name),))
+        draft.put(ENDPOINTS, name, serialize_assignment(weighted_assignment(name, shares)))
+
+
+def _all_problems(plans: Mapping[PortKey, PortPlan]) -> tuple[Problem, ...]:
+    found = {problem for plan in plans.values() for problem in plan.problems}
+    return tuple(sorted(found, key=lambda problem: (str(problem[0]), problem[1])))
