@@ -46,6 +46,13 @@ class Request:
             port=parts.port,
         )
 
+    def via(self, ports: Mapping[int, int]) -> "Request":
+        """The request as it reaches the Gateway where it is sent to a port of this machine: `ports` maps those that are
+        bound here to the listeners' own."""
+        if self.port is None or self.port not in ports:
+            return self
+        return replace(self, port=ports[self.port])
+
     @property
     def effective_port(self) -> int:
         return self.port or (443 if self.scheme == "https" else 80)

@@ -77,6 +77,10 @@ class Admin:
         """Close the listening sockets; connections that exist go on."""
         await self._ok("POST", "/drain_listeners")
 
+    async def reopen_logs(self) -> None:
+        """Write access logs to files of their names again, after those were moved aside."""
+        await self._ok("POST", "/reopen_logs")
+
     async def quit(self) -> None:
         """End Envoy at once, with whatever it is doing."""
         await self._ok("POST", "/quitquitquit")

@@ -8,7 +8,7 @@ loop.
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class FolderProvider:
         self._problems = (*problems, *self._files.problems(), *doubles)
         return Changes(changes, self._problems)
 
-    async def watch(self) -> AsyncIterator[Changes]:
+    async def watch(self) -> AsyncGenerator[Changes, None]:
         """The first state at once, then a `Changes` whenever objects or problems are different."""
         first = await asyncio.to_thread(self.scan)
         yield first

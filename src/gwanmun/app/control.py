@@ -1,0 +1,127 @@
+"""The control socket of a running gateway: how `status`, `xds`, `explain` and `down` ask the `up` of the same folder.
+
+HTTP over a unix socket in the run directory, which only its owner can enter. Read-only but for `stop`.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from gwanmun.app.errors import UserError
+from gwanmun.infra.rundir import run_directory
+
+SOCKET = "control.sock"
+_LONG_POLL_S = 30.0
+_MAX_BODY = 64 * 1024 * 1024
+
+
+class Controlled(Protocol):
+    """What a running gateway can be asked."""
+
+    def status(self) -> dict[str, Any]: ...
+    async def changed(self, after: int) -> None: ...
+    def envoy_configuration(self, kind: str, name: str) -> dict[str, Any]: ...
+    def explain(self, method: str, url: str, headers: dict[str, str], body: bytes) -> dict[str, Any]: ...
+    def request_stop(self) -> None: ...
+
+
+@asynccontextmanager
+async def control_server(gateway: Controlled, directory: Path) -> AsyncIterator[None]:
+    """Serve the socket until the block ends."""
+    socket = directory / SOCKET
+    socket.unlink(missing_ok=True)  # we hold the directory's lock: whoever left it is dead
+    server = uvicorn.Server(
+        uvicorn.Config(_application(gateway), uds=str(socket), log_config=None, lifespan="off", access_log=False)
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # signals are the gateway's
+    serving = asyncio.create_task(_serve(server))
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110  uvicorn tells nobody when it has started
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        server.should_exit = server.force_exit = True
+        await serving
+        socket.unlink(missing_ok=True)
+
+
+async def _serve(server: uvicorn.Server) -> None:
+    # Not `serve`, which takes over the process's signal handlers.
+    await server._serve()
+
+
+def _application(gateway: Controlled) -> Starlette:
+    async def status(request: Request) -> JSONResponse:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(gateway.changed(int(request.query_params.get("after", "-1"))), _LONG_POLL_S)
+        return JSONResponse(gateway.status())
+
+    async def xds(request: Request) -> JSONResponse:
+        return JSONResponse(
+            gateway.envoy_configuration(request.query_params.get("kind", ""), request.query_params.get("name", ""))
+        )
+
+    async def explain(request: Request) -> JSONResponse:
+        asked = await request.json()
+        try:
+            told = gateway.explain(asked["method"], asked["url"], asked["headers"], asked["body"].encode())
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        return JSONResponse(told)
+
+    async def stop(_: Request) -> JSONResponse:
+        gateway.request_stop()
+        return JSONResponse({"stopping": os.getpid()})
+
+    return Starlette(
+        routes=[
+            Route("/status", status),
+            Route("/xds", xds),
+            Route("/explain", explain, methods=["POST"]),
+            Route("/stop", stop, methods=["POST"]),
+        ]
+    )
+
+
+class ControlClient:
+    """Asks the gateway of a folder. `ask` raises UserError where none runs."""
+
+    def __init__(self, socket: Path, folder: str) -> None:
+        self._socket = socket
+        self._folder = folder
+
+    @classmethod
+    def of(cls, paths: Sequence[Path]) -> "ControlClient":
+        """The one that serves these paths: the first names the run directory."""
+        return cls(run_directory(paths[0], os.environ).path / SOCKET, str(paths[0]))
+
+    @property
+    def is_there(self) -> bool:
+        return self._socket.exists()
+
+    async def ask(self, method: str, path: str, *, content: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
+        transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
+        async with httpx.AsyncClient(transport=transport, base_url="http://gwanmun", timeout=_LONG_POLL_S + 5) as client:
+            try:
+                response = await client.request(method, path, params=query, json=content)
+            except httpx.TransportError:
+                raise UserError(f'no gateway serves {self._folder}; start one with "gwanmun up {self._folder}"') from None
+        told: dict[str, Any] = response.json()
+        if response.status_code != httpx.codes.OK:
+            raise UserError(told.get("error", f"the gateway answered {response.status_code}"))
+        return told
+
+    async def status(self, after: int = -1) -> dict[str, Any]:
+        """The gateway's state; with `after` not before it is another than that version."""
+        return await self.ask("GET", "/status", after=str(after))

@@ -1,0 +1,32 @@
+"""Folders of manifests resolved once, without running anything: for `check`, and for `explain` and `xds` of a folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gwanmun.api.load import Problem
+from gwanmun.app.errors import UserError
+from gwanmun.providers import FolderProvider, ServiceBinding, SourceProblem, bound_slices
+from gwanmun.resolve.model import Resolution, resolve
+from gwanmun.resources import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """`documents` counts the objects that were found."""
+
+    resolution: Resolution
+    problems: tuple[Problem | SourceProblem, ...]
+    documents: int
+
+
+def resolve_folders(paths: Sequence[Path], bindings: Sequence[ServiceBinding] = ()) -> Resolved:
+    """Read and resolve. UserError where a path is not there."""
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} is not there; name a folder or file of manifests")
+    changes = FolderProvider(paths).scan()
+    objects = {key: obj for key, obj in changes.objects.items() if obj is not None}
+    slices, unbound = bound_slices(bindings, objects)
+    snapshot, _ = Snapshot().apply({**objects, **slices})
+    return Resolved(resolve(snapshot), (*changes.problems, *unbound), len(objects))

@@ -1,0 +1,148 @@
+"""What is told about a running gateway: lines for people, plain data for programs. Pure."""
+
+from collections.abc import Iterator
+from typing import Any, assert_never
+
+from gwanmun.api.load import Problem
+from gwanmun.app.pipeline import Picture
+from gwanmun.infra.local import Adopted, EnvoyStatus, Event, Failed, HotRestarted, Notice, Ready, Started
+from gwanmun.protos import pb, to_dict
+from gwanmun.providers import SourceProblem
+from gwanmun.status import rows
+from gwanmun.xds.translate import Translation
+from gwanmun.xds.types import MESSAGES, SECRET
+from gwanmun.xds_server.subscription import Rejection
+
+KINDS = {
+    "listener": "envoy.config.listener.v3.Listener",
+    "route": "envoy.config.route.v3.RouteConfiguration",
+    "scope": "envoy.config.route.v3.ScopedRouteConfiguration",
+    "cluster": "envoy.config.cluster.v3.Cluster",
+    "endpoint": "envoy.config.endpoint.v3.ClusterLoadAssignment",
+    "secret": "envoy.extensions.transport_sockets.tls.v3.Secret",
+}
+"""What the kinds of resources are called on the command line."""
+
+
+def problem_line(problem: Problem | SourceProblem) -> str:
+    """`file:line: error: Kind name: field: what is wrong`."""
+    if isinstance(problem, SourceProblem):
+        return f"{problem.source}: error: {problem.message}"
+    subject = " ".join(part for part in (problem.kind, problem.name) if part)
+    where = f"{problem.source}:{problem.line}" if problem.line else problem.source
+    text = ": ".join(part for part in (subject, problem.path, problem.message) if part)
+    return f"{where}: {problem.severity}: {text}"
+
+
+def picture_problems(picture: Picture) -> set[str]:
+    """Everything that is wrong with what is declared, and with where it should be bound."""
+    lines = {
+        f"{row.kind} {row.namespace}/{row.name}{f' ({row.part})' if row.part else ''}: {detail}"
+        for row in rows(picture.resolution.statuses)
+        for detail in row.details
+    }
+    lines |= {f"{problem.key}: {problem.message}" for problem in picture.ports.problems}
+    return lines | {f"{key}: {message}" for key, message in picture.translation.problems}
+
+
+def address_lines(picture: Picture) -> Iterator[str]:
+    for key, bound in picture.ports.bindings.items():
+        for binding in bound:
+            note = f"  ({binding.note})" if binding.note else ""
+            yield f"{key} listens on {_address(binding.address, binding.port)}{note}"
+
+
+def rejection_line(rejection: Rejection) -> str:
+    kind = rejection.type_url.rpartition(".")[2]
+    return f"Envoy refused {kind} {rejection.name} and keeps what it had: {rejection.error}"
+
+
+def event_line(event: Event) -> str:
+    match event:
+        case Started(pid):
+            return f"Envoy started (process {pid})"
+        case Adopted(pid):
+            return f"Envoy of an earlier start goes on (process {pid})"
+        case HotRestarted(pid, old):
+            return f"Envoy hot restarted (process {pid}; {old} finishes its connections)"
+        case Ready(pid, seconds):
+            return f"Envoy serves (process {pid}, after {seconds:.2f} s)"
+        case Failed(message, _, retry):
+            return f"{message}; trying again in {retry:.1f} s"
+        case Notice(message):
+            return message
+        case _:
+            assert_never(event)
+
+
+def status_report(
+    picture: Picture | None, *, version: int, envoy: EnvoyStatus | None, envoy_version: str, problems: list[str]
+) -> dict[str, Any]:
+    """Everything that `gwanmun status` shows."""
+    shown = rows(picture.resolution.statuses) if picture else []
+    ready = envoy is not None and envoy.ready
+    return {
+        "version": version,
+        "healthy": ready and not problems and all(row.healthy for row in shown),
+        "envoy": {
+            "version": envoy_version,
+            "pid": envoy.pid if envoy else None,
+            "state": "serves" if ready else "does not serve yet",
+            "restarts": envoy.restarts if envoy else 0,
+        },
+        "addresses": [
+            {
+                "gateway": str(key.gateway),
+                "port": key.port,
+                "transport": key.transport,
+                "address": _address(binding.address, binding.port),
+                "note": binding.note,
+            }
+            for key, bound in (picture.ports.bindings.items() if picture else ())
+            for binding in bound
+        ],
+        "objects": [
+            {
+                "kind": row.kind,
+                "namespace": row.namespace,
+                "name": row.name,
+                "part": row.part,
+                "healthy": row.healthy,
+                "conditions": dict(row.conditions),
+                "details": list(row.details),
+                "attached_routes": row.attached_routes,
+            }
+            for row in shown
+        ],
+        "problems": problems,
+    }
+
+
+def envoy_configuration(translation: Translation | None, *, kind: str, name: str) -> dict[str, Any]:
+    """Envoy's resources as its own YAML shows them, by kind. Private keys are left out. ValueError for an unknown kind."""
+    if kind and kind not in KINDS:
+        raise ValueError(f'"{kind}" is not one of {", ".join(KINDS)}')
+    shown: dict[str, Any] = {}
+    resources = translation.resources if translation else {}
+    for word, message in KINDS.items():
+        if kind and word != kind:
+            continue
+        type_url = next(url for url, full_name in MESSAGES.items() if full_name == message)
+        documents = [
+            _without_key(to_dict(pb(message).FromString(body)), secret=type_url == SECRET)
+            for resource_name, body in sorted(resources.get(type_url, {}).items())
+            if name in resource_name
+        ]
+        if documents:
+            shown[f"{word}s"] = documents
+    return shown
+
+
+def _without_key(document: dict[str, Any], *, secret: bool) -> dict[str, Any]:
+    if secret and "tls_certificate" in document:
+        document["tls_certificate"]["private_key"] = "(not shown)"
+    return document
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

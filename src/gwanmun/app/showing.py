@@ -1,0 +1,37 @@
+"""The Envoy configuration of a folder: of its running gateway, or as it would be."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gwanmun.app.control import ControlClient
+from gwanmun.app.errors import UserError
+from gwanmun.app.offline import resolve_folders
+from gwanmun.app.pipeline import envoy_bindings
+from gwanmun.app.report import envoy_configuration
+from gwanmun.infra.envoy import MODULE
+from gwanmun.infra.ports import PortOptions, plan_ports
+from gwanmun.infra.probe import first_unprivileged_port
+from gwanmun.providers import parse_binding
+from gwanmun.xds.options import Options
+from gwanmun.xds.translate import translate
+
+
+def folder_configuration(paths: Sequence[Path], bind: Sequence[str], *, kind: str, name: str) -> dict[str, Any]:
+    """By kind of resource. UserError for what is asked wrongly."""
+    client = ControlClient.of([path.resolve() for path in paths])
+    try:
+        if client.is_there and not bind:
+            return asyncio.run(client.ask("GET", "/xds", kind=kind, name=name))
+        model = resolve_folders(paths, [parse_binding(text) for text in bind]).resolution.model
+        plan = plan_ports(
+            model.gateways.values(),
+            options=PortOptions(first_unprivileged=first_unprivileged_port()),
+            previous={},
+            unusable=lambda _: None,
+        )
+        options = Options(bindings=envoy_bindings(plan), module_path=str(MODULE) if MODULE.exists() else None)
+        return envoy_configuration(translate(model, options), kind=kind, name=name)
+    except ValueError as error:
+        raise UserError(str(error)) from None

@@ -1,0 +1,329 @@
+"""`gwanmun up`: a folder of manifests and an Envoy on this machine.
+
+`Standalone` puts the parts together and keeps them in step: provider -> pipeline -> ADS -> Envoy. It holds the folder's
+run directory; when it is killed Envoy serves on, and the next one of the same folder takes it over.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from gwanmun.app import report
+from gwanmun.app.accesslog import keep_small
+from gwanmun.app.control import control_server
+from gwanmun.app.errors import UserError
+from gwanmun.app.explaining import explanation_document
+from gwanmun.app.pipeline import Picture, Pipeline, PipelineOptions
+from gwanmun.explain import Request, explain
+from gwanmun.infra.bootstrap import BootstrapOptions, bootstrap
+from gwanmun.infra.bound import Bindings, read_bindings, write_bindings
+from gwanmun.infra.ending import down
+from gwanmun.infra.envoy import EnvoyBinary, Module, NoModule, find_envoy, place_module
+from gwanmun.infra.launch import LaunchOptions
+from gwanmun.infra.local import Event, LocalEnvoy
+from gwanmun.infra.ports import PortOptions
+from gwanmun.infra.probe import first_unprivileged_port, unusable
+from gwanmun.infra.rundir import Lock, RunDir, RunDirError, run_directory
+from gwanmun.names import NamespacedName
+from gwanmun.protos import EnvoyBinaryError
+from gwanmun.providers import Changes, FolderProvider, ServiceBinding
+from gwanmun.resolve.world import Settings
+from gwanmun.xds.options import Options
+from gwanmun.xds_server.publisher import Publisher
+from gwanmun.xds_server.server import XdsServer
+
+SCOPE = "local"
+"""One machine has one proxy, which gets everything."""
+
+ACCESS_LOG = "access.log"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StandaloneOptions:
+    """What `up` is told. `controllers` empty means the names that are ours by default."""
+
+    paths: tuple[Path, ...]
+    address: str = "127.0.0.1"
+    zone: str = ""
+    bindings: tuple[ServiceBinding, ...] = ()
+    concurrency: int | None = None
+    controllers: tuple[str, ...] = ()
+    drain_seconds: int = 10
+
+
+class Observer(Protocol):
+    """Tells people what happens. Called with everything that holds now; saying only what is new is its own business."""
+
+    def addresses(self, lines: set[str]) -> None: ...
+    def problems(self, lines: set[str]) -> None: ...
+    def event(self, line: str) -> None: ...
+
+
+class Standalone:
+    """One running gateway. `run` returns after `request_stop` (or a signal), when everything has ended in good order."""
+
+    def __init__(self, options: StandaloneOptions, *, observer: Observer | None = None) -> None:
+        self.options = options
+        self._observer = observer
+        self._publisher = Publisher()
+        self._picture: Picture | None = None
+        self._sources: tuple[str, ...] = ()
+        self._module: Module | NoModule = NoModule("the gateway has not started")
+        self._binary: EnvoyBinary | None = None
+        self._envoy: LocalEnvoy | None = None
+        self._stopping = asyncio.Event()
+        self._version = 0
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until asked to stop. UserError where it cannot even start."""
+        rundir, self._binary = _prepare(self.options.paths)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(_held(rundir))
+            self._module = place_module(rundir)
+            server = XdsServer(self._publisher, lambda _node, _peer: SCOPE)
+            rundir.xds_socket.unlink(missing_ok=True)
+            await server.start(f"unix:{rundir.xds_socket}")
+            stack.push_async_callback(server.stop)
+            await stack.enter_async_context(control_server(self, rundir.path))
+            stack.callback(self._publisher.observe(self._changed))
+            bound_before = read_bindings(rundir)
+            self._envoy = self._local_envoy(rundir, self._binary)
+            await self._envoy.start(bootstrap(self._bootstrap_options(rundir)))
+            stack.push_async_callback(self._envoy.stop)
+            _stop_on_signals(self)
+            async with _in_background(
+                self._follow(rundir, bound_before), keep_small(rundir.path / ACCESS_LOG, self._envoy.admin)
+            ) as tasks:
+                stopping = asyncio.create_task(self._stopping.wait())
+                await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+                for task in tasks:
+                    if task.done():
+                        task.result()  # a bug of ours: end with its traceback, Envoy serves on
+            self._tell("draining: connections are asked to end")
+
+    def request_stop(self) -> None:
+        """End in good order, soon."""
+        self._stopping.set()
+
+    async def stop(self, serving: "asyncio.Task[None]") -> None:
+        """Ask the task of `run` to end, and wait for it."""
+        self.request_stop()
+        await serving
+
+    async def wait_until_serving(self, serving: "asyncio.Task[None]") -> None:
+        """Return when Envoy serves the first picture; raises what `run` raises if it ends before."""
+        ready = asyncio.create_task(self._first_served())
+        await asyncio.wait([ready, serving], return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            ready.cancel()
+            serving.result()
+            raise UserError("the gateway was stopped before it served anything")
+        ready.result()
+
+    async def serving_after(self, version: int) -> None:
+        """Return when Envoy has applied a set of resources that is newer than `version`."""
+        await self._publisher.until(lambda: self.version > version and self._applied() >= self.version)
+
+    @property
+    def version(self) -> int:
+        """Serial of the set of resources that was published last; 0 before the first."""
+        published = self._publisher.published(SCOPE)
+        return published.serial if published else 0
+
+    @property
+    def has_module(self) -> bool:
+        return isinstance(self._module, Module)
+
+    def ports_of(self, gateway: NamespacedName) -> Mapping[int, int]:
+        """By listener port, the TCP port that it is bound to on this machine."""
+        assert self._picture is not None
+        return {
+            key.port: bound[0].port
+            for key, bound in self._picture.ports.bindings.items()
+            if key.gateway == gateway and key.transport == "tcp"
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Everything that `gwanmun status` shows, as plain data."""
+        envoy = self._envoy.status if self._envoy else None
+        return report.status_report(
+            self._picture,
+            version=self._version,
+            envoy=envoy,
+            envoy_version=self._binary.version if self._binary else "",
+            problems=sorted(self._problems()),
+        )
+
+    async def changed(self, after: int) -> None:
+        """Return when the state is another than it was at that version of it."""
+        while self._version <= after:
+            await self._news.wait()
+
+    def envoy_configuration(self, kind: str, name: str) -> dict[str, Any]:
+        return report.envoy_configuration(self._picture.translation if self._picture else None, kind=kind, name=name)
+
+    def explain(self, method: str, url: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
+        if self._picture is None:
+            raise ValueError("the gateway has not read its manifests yet")
+        model = self._picture.resolution.model
+        ports = {bound.port: key.port for key, each in self._picture.ports.bindings.items() for bound in each}
+        return explanation_document(explain(model, Request.of(method, url, headers, body).via(ports)))
+
+    async def _first_served(self) -> None:
+        while self._envoy is None:  # noqa: ASYNC110  run() has not come this far
+            await asyncio.sleep(0.005)
+        await self.serving_after(0)
+        await self._envoy.wait_ready()
+
+    def _applied(self) -> int:
+        return max((proxy.applied or 0 for proxy in self._publisher.proxies(SCOPE)), default=0)
+
+    async def _follow(self, rundir: RunDir, bound_before: Bindings) -> None:
+        """Publish a picture for every change of the manifests."""
+        pipeline = Pipeline(
+            PipelineOptions(
+                settings=Settings(self.options.controllers) if self.options.controllers else Settings(),
+                services=self.options.bindings,
+                ports=PortOptions(self.options.address, first_unprivileged_port()),
+                envoy=Options(
+                    module_path=str(self._module.path) if isinstance(self._module, Module) else None,
+                    zone=self.options.zone,
+                    access_log=str(rundir.path / ACCESS_LOG),
+                ),
+            ),
+            unusable=unusable,
+            bound_before=bound_before,
+        )
+        async with contextlib.aclosing(_pictures(FolderProvider(self.options.paths), pipeline)) as pictures:
+            async for changes, picture in pictures:
+                self._picture = picture
+                self._sources = tuple(report.problem_line(problem) for problem in (*changes.problems, *picture.unbound))
+                write_bindings(rundir, picture.ports.bindings)
+                serial = self._publisher.publish(SCOPE, picture.resources, _changed_names(picture))
+                log.debug("xds_published", serial=serial, objects=len(changes.objects))
+                self._changed()
+
+    def _problems(self) -> set[str]:
+        lines = set(self._sources)
+        if self._picture is not None:
+            lines |= report.picture_problems(self._picture)
+        if isinstance(self._module, NoModule):
+            lines.add(self._module.reason)
+        for proxy in self._publisher.proxies(SCOPE):
+            lines |= {report.rejection_line(rejection) for rejection in proxy.rejections}
+        if self._envoy is not None and self._envoy.status.problem:
+            lines.add(self._envoy.status.problem)
+        return lines
+
+    def _changed(self) -> None:
+        self._version += 1
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+        if self._observer is not None and self._picture is not None:
+            self._observer.addresses(set(report.address_lines(self._picture)))
+            self._observer.problems(self._problems())
+
+    def _local_envoy(self, rundir: RunDir, binary: EnvoyBinary) -> LocalEnvoy:
+        return LocalEnvoy(
+            rundir,
+            binary,
+            report=self._envoy_event,
+            clock=time.monotonic,
+            draw=random.random,
+            options=LaunchOptions(
+                concurrency=self.options.concurrency, stop_grace=timedelta(seconds=self.options.drain_seconds)
+            ),
+        )
+
+    def _bootstrap_options(self, rundir: RunDir) -> BootstrapOptions:
+        return BootstrapOptions(
+            node_id=rundir.name, admin=rundir.admin_socket, xds_socket=rundir.xds_socket, zone=self.options.zone or None
+        )
+
+    def _envoy_event(self, event: Event) -> None:
+        self._tell(report.event_line(event))
+        self._changed()
+
+    def _tell(self, line: str) -> None:
+        if self._observer is not None:
+            self._observer.event(line)
+        else:
+            log.info("gateway", message=line)
+
+
+async def _pictures(provider: FolderProvider, pipeline: Pipeline) -> AsyncGenerator[tuple[Changes, Picture], None]:
+    async with contextlib.aclosing(provider.watch()) as batches:
+        async for changes in batches:
+            yield changes, pipeline.feed(changes.objects)
+
+
+def _changed_names(picture: Picture) -> dict[str, tuple[str, ...]]:
+    return {type_url: tuple(names) for type_url, names in picture.translation.changed.items() if names}
+
+
+def _prepare(paths: Sequence[Path]) -> tuple[RunDir, EnvoyBinary]:
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} is not there; name a folder or file of manifests")
+    try:
+        return run_directory(paths[0], os.environ), find_envoy()
+    except (RunDirError, EnvoyBinaryError) as error:
+        raise UserError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _held(rundir: RunDir) -> Iterator[None]:
+    try:
+        lock = Lock(rundir).take()
+    except RunDirError as error:
+        raise UserError(str(error)) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@asynccontextmanager
+async def _in_background(*works: Any) -> AsyncIterator[list["asyncio.Task[None]"]]:
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stop_on_signals(gateway: Standalone) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError, RuntimeError):  # not the main thread: whoever runs us asks by request_stop
+            loop.add_signal_handler(number, gateway.request_stop)
+
+
+async def end(paths: tuple[Path, ...]) -> list[str]:
+    """End whatever serves these paths; says what was ended."""
+    try:
+        rundir = run_directory(paths[0], os.environ)
+    except RunDirError as error:
+        raise UserError(str(error)) from None
+    ended = await down(rundir)
+    lines = [f"ended Envoy (process {pid})" for pid in ended.envoys]
+    if ended.control_plane is not None:
+        lines.insert(0, f"ended gwanmun (process {ended.control_plane})")
+    return lines or [f"nothing serves {paths[0]}"]

@@ -1,0 +1,76 @@
+"""`gwanmun check`: are these manifests right?"""
+
+from typing import Annotated
+
+import typer
+
+from gwanmun.cli.output import Bind, Format, Output, Paths, emit, table
+
+
+def check(
+    paths: Paths,
+    bind: Bind = [],  # noqa: B006  typer reads the default, nothing writes it
+    output: Output = Format.table,
+    strict: Annotated[bool, typer.Option(help="warnings fail as well")] = False,
+) -> None:
+    """Validate manifests as an API server would, resolve them and show the conditions of every object.
+
+    Exits with 0 where all is well, 1 where something is wrong, 2 where nothing could be checked. For example:
+
+        gwanmun check manifests/
+
+        gwanmun check manifests/ -o json | jq '.problems'
+    """
+    from gwanmun.app.offline import resolve_folders
+    from gwanmun.app.report import problem_line
+    from gwanmun.providers import SourceProblem, parse_binding
+    from gwanmun.status import rows, status_document
+
+    resolved = resolve_folders(paths, [parse_binding(text) for text in bind])
+    statuses = resolved.resolution.statuses
+    shown = rows(statuses)
+    serious = [
+        problem for problem in resolved.problems if isinstance(problem, SourceProblem) or problem.severity == "error" or strict
+    ]
+    if output is Format.table:
+        for problem in resolved.problems:
+            typer.echo(problem_line(problem), err=True)
+        for row in shown:
+            for detail in row.details:
+                typer.echo(f"{row.kind} {row.namespace}/{row.name} {row.part}: {detail}", err=True)
+        table(
+            ("KIND", "NAMESPACE", "NAME", "PART", "", "CONDITIONS", "ROUTES"),
+            [
+                (
+                    row.kind,
+                    row.namespace,
+                    row.name,
+                    row.part,
+                    "ok" if row.healthy else "WRONG",
+                    " ".join(f"{name}={status}" for name, status in row.conditions),
+                    "" if row.attached_routes is None else str(row.attached_routes),
+                )
+                for row in shown
+            ],
+        )
+        wrong = sum(not row.healthy for row in shown)
+        typer.echo(f"{resolved.documents} objects, {len(resolved.problems)} problems in files, {wrong} conditions wrong")
+    else:
+        emit(
+            {
+                "problems": [problem_line(problem) for problem in resolved.problems],
+                "objects": [
+                    {
+                        "group": key.group,
+                        "kind": key.kind,
+                        "namespace": key.namespace,
+                        "name": key.name,
+                        "status": status_document(status),
+                    }
+                    for key, status in sorted(statuses.items())
+                ],
+            },
+            output,
+        )
+    if serious or any(not row.healthy for row in shown):
+        raise typer.Exit(1)

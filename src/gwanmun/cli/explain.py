@@ -1,0 +1,82 @@
+"""`gwanmun explain`: where does this request go, and why?"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gwanmun.cli.output import Bind, Format, Output, emit, fail, table
+
+
+def explain(
+    folder: Annotated[Path, typer.Argument(help="folder or file of manifests", show_default=False)],
+    url: Annotated[str, typer.Argument(help="URL of the request, or the id of a request that was served")],
+    method: Annotated[str, typer.Option("-X", "--method", help="GET, or POST where there is a body")] = "",
+    header: Annotated[list[str], typer.Option("-H", "--header", help='"name: value"; repeatable')] = [],  # noqa: B006
+    data: Annotated[str, typer.Option("-d", "--data", help="the body, or @FILE")] = "",
+    bind: Bind = [],  # noqa: B006
+    output: Output = Format.table,
+) -> None:
+    """Say which listener, route, rule and backends take a request, and of every other rule why not. Nothing is sent.
+
+    With a request id (the x-request-id of an answer) it tells what happened to that request. For example:
+
+        gwanmun explain manifests/ https://inference.example.com/v1/chat/completions -d '{"model": "gpt-4"}'
+
+        gwanmun explain manifests/ 5e9b1c1e-7d0c-9b1f-8a8e-1f7b0c3d2e4a
+    """
+    from gwanmun.app.explaining import explain_request, served_request
+
+    if "://" not in url:
+        entry = served_request(folder, url)
+        if entry is None:
+            fail(f"no request {url} is in the access log of the gateway of {folder}")
+        emit(entry, Format.yaml if output is Format.table else output)
+        return
+    body = Path(data[1:]).read_bytes() if data.startswith("@") else data.encode()
+    headers = dict(_header(text) for text in header)
+    told = explain_request(folder, method or ("POST" if body else "GET"), url, headers, body, bind)
+    if output is Format.table:
+        _print(told)
+    else:
+        emit(told, output)
+    if not told["outcome"].startswith(("forwarded", "3")):
+        raise typer.Exit(1)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        fail(f'"{text}" is not a header such as "x-model-id: gpt-4"')
+    return name.strip().lower(), value.strip()
+
+
+def _print(told: dict[str, Any]) -> None:
+    typer.echo(told["outcome"])
+    if told["listener"]:
+        typer.echo(f"  listener  {told['listener']}")
+    if told["host"]:
+        typer.echo(f"  host      {told['host']}")
+    for fact in told["facts"]:
+        typer.echo(f"  note      {fact}")
+    if told["shares"]:
+        table(
+            ("BACKEND", "SHARE", "ENDPOINTS"),
+            [
+                (share["backend"], f"{share['share']:.1%}", share["note"] or ", ".join(share["endpoints"]))
+                for share in told["shares"]
+            ],
+        )
+    if told["verdicts"]:
+        table(
+            ("", "RULE", "MATCHES", "WHY NOT"),
+            [
+                (
+                    "->" if not verdict["why_not"] else "",
+                    verdict["name"] or verdict["rule"],
+                    verdict["match"],
+                    verdict["why_not"],
+                )
+                for verdict in told["verdicts"]
+            ],
+        )

@@ -1,0 +1,64 @@
+"""`gwanmun`: one command for each thing that people do. Imports are lazy, so that `--help` and completion are quick."""
+
+import sys
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+
+from gwanmun.cli import check, demo, down, explain, sim, status, up, xds
+from gwanmun.cli.output import fail
+
+app = typer.Typer(
+    name="gwanmun",
+    help="An inference gateway: the Kubernetes Gateway API for AI model serving, on Envoy.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("up")(up.up)
+app.command("down")(down.down)
+app.command("demo")(demo.demo)
+app.command("check")(check.check)
+app.command("explain")(explain.explain)
+app.command("status")(status.status)
+app.command("xds")(xds.xds)
+app.command("sim")(sim.sim)
+
+
+@app.command("version")
+def version() -> None:
+    """Say the versions of gwanmun and of Envoy, and whether the native module is there."""
+    from gwanmun.app.about import about
+
+    for name, value in about(installed_version("gwanmun")):
+        typer.echo(f"{name:<14} {value}")
+
+
+@app.command("completion")
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")] = "bash") -> None:
+    """Print a completion script for your shell.
+
+    For example: gwanmun completion bash > ~/.local/share/bash-completion/completions/gwanmun
+    """
+    from typer._completion_shared import get_completion_script
+
+    if shell not in ("bash", "zsh", "fish"):
+        fail(f'"{shell}" is not one of bash, zsh, fish')
+    typer.echo(get_completion_script(prog_name="gwanmun", complete_var="_GWANMUN_COMPLETE", shell=shell))
+
+
+def main() -> None:
+    """The entry point. Errors that are the user's to mend are one line on stderr and exit with 2, never a traceback."""
+    from gwanmun.app.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        sys.exit(_report(error))
+
+
+def _report(error: Exception) -> int:
+    typer.echo(f"gwanmun: {error}", err=True)
+    return 2

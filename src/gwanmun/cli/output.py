@@ -1,0 +1,56 @@
+"""How commands print: tables for people, JSON or YAML for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="table for people, json or yaml for programs")]
+Paths = Annotated[list[Path], typer.Argument(help="folders or files of manifests", show_default=False)]
+Bind = Annotated[
+    list[str],
+    typer.Option(
+        help="endpoint of a Service: NAMESPACE/SERVICE[:PORT]=ADDRESS:PORT; repeatable",
+        show_default=False,
+    ),
+]
+
+
+def emit(data: Any, output: Format) -> None:
+    """Plain data as JSON or YAML on stdout."""
+    if output is Format.json:
+        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    import yaml
+
+    typer.echo(yaml.dump(data, sort_keys=False, allow_unicode=True, Dumper=yaml.CSafeDumper, width=120), nl=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """A table on stdout, as wide as the terminal; unbounded where stdout is none."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    made = Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, highlight=False)
+    for row in rows:
+        made.add_row(*row)
+    console.print(made)
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit code 2: the request itself cannot be carried out."""
+    typer.echo(f"gwanmun: {message}", err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,91 @@
+"""What people see while `up` and `demo` work."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from gwanmun.app.demo import GATEWAY, HTTP_HOST, DemoRequest
+from gwanmun.app.probe import Answer
+
+
+class DemoPrinter:
+    """The demo's table, a line for each answer as it comes."""
+
+    def __init__(self) -> None:
+        self._console = Console(soft_wrap=True, highlight=False)
+
+    def starting(self, servers: int) -> None:
+        self._console.print(f"Starting {servers} simulated model servers and Envoy; Gateway {GATEWAY} ...")
+        self._console.print()
+        self._line("REQUEST", "PATH", "STATUS", "ANSWERED BY", "WHAT CAME BACK", style="bold")
+
+    def answered(self, request: DemoRequest, answer: Answer, right: bool) -> None:
+        by = answer.served_by or "the gateway"
+        status = f"{answer.status}" if right else f"{answer.status} WRONG, not {request.status} of {request.answered_by}"
+        where = f"{request.scheme} {request.path}" if request.scheme == "http" else request.path
+        self._line(request.title, where, status, by, answer.text, style="" if right else "red")
+
+    def skipped(self, request: DemoRequest, why: str) -> None:
+        self._line(request.title, request.path, "-", "-", why, style="yellow")
+
+    def summary(self, right: int, asked: int) -> None:
+        self._console.print()
+        self._console.print(f"{right} of {asked} requests were answered as the manifests say.")
+
+    def ready_to_paste(self, ports: Mapping[int, int], authority: Path, folder: Path) -> None:
+        https = ports[443]
+        self._console.print(
+            f"""
+The gateway stays up. Its manifests are in {folder}: edit one and see. Try:
+
+  curl --cacert {authority} --resolve {HTTP_HOST}:{https}:127.0.0.1 \\
+    https://{HTTP_HOST}:{https}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{"model": "gpt-4", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+  gwanmun status {folder}
+  gwanmun explain {folder} https://{HTTP_HOST}/v1/chat/completions -d '{{"model": "claude-3"}}'
+
+With the OpenAI SDK (pip install openai):
+
+  import httpx, ssl, openai
+  tls = ssl.create_default_context(cafile="{authority}")
+  client = openai.OpenAI(
+      base_url="https://127.0.0.1:{https}/v1", api_key="none",
+      http_client=httpx.Client(verify=tls, headers={{"host": "{HTTP_HOST}"}}, event_hooks={{"request": [
+          lambda request: request.extensions.update(sni_hostname="{HTTP_HOST}")]}}))
+  print(client.chat.completions.create(model="gpt-4", messages=[{{"role": "user", "content": "Hello"}}]))
+
+Ctrl-C ends it.""",
+            markup=False,
+        )
+
+    def _line(self, *cells: str, style: str) -> None:
+        widths = (34, 24, 8, 18, 0)
+        text = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        self._console.print(Text(text, style=style))
+
+
+class TerminalObserver:
+    """What `up` says: where it listens, and each thing that becomes right or wrong, once."""
+
+    def __init__(self) -> None:
+        self._wrong: set[str] = set()
+        self._addresses: set[str] = set()
+
+    def addresses(self, lines: set[str]) -> None:
+        for line in sorted(lines - self._addresses):
+            typer.echo(line)
+        self._addresses = lines
+
+    def problems(self, lines: set[str]) -> None:
+        for line in sorted(lines - self._wrong):
+            typer.secho(line, fg="red", err=True)
+        for line in sorted(self._wrong - lines):
+            typer.secho(f"mended: {line}", fg="green", err=True)
+        self._wrong = lines
+
+    def event(self, line: str) -> None:
+        typer.echo(line)

@@ -1,0 +1,65 @@
+"""`gwanmun status`: is it all right?"""
+
+import asyncio
+from typing import Annotated, Any
+
+import click
+import typer
+
+from gwanmun.cli.output import Format, Output, Paths, emit, table
+
+
+def status(
+    paths: Paths,
+    watch: Annotated[bool, typer.Option("-w", "--watch", help="show it again whenever it changes")] = False,
+    output: Output = Format.table,
+) -> None:
+    """Show the gateway of a folder: where it listens, what is attached, what is wrong.
+
+    Exits with 0 where all is well, 1 where something is wrong, 2 where no gateway runs. For example:
+
+        gwanmun status manifests/ --watch
+    """
+    asyncio.run(_show(paths, watch, output))
+
+
+async def _show(paths: Paths, watch: bool, output: Format) -> None:
+    from gwanmun.app.control import ControlClient
+
+    client = ControlClient.of(tuple(path.resolve() for path in paths))
+    state = await client.status()
+    _print(state, output)
+    while watch:
+        state = await client.status(after=state["version"])
+        click.clear()
+        _print(state, output)
+    if not state["healthy"]:
+        raise typer.Exit(1)
+
+
+def _print(state: dict[str, Any], output: Format) -> None:
+    if output is not Format.table:
+        emit(state, output)
+        return
+    envoy = state["envoy"]
+    typer.echo(f"Envoy {envoy['version']} pid {envoy['pid']} {envoy['state']}; configuration {state['version']}")
+    table(
+        ("GATEWAY", "PORT", "LISTENS ON", "NOTE"),
+        [(item["gateway"], str(item["port"]), item["address"], item["note"]) for item in state["addresses"]],
+    )
+    table(
+        ("KIND", "NAMESPACE", "NAME", "PART", "", "ROUTES"),
+        [
+            (
+                row["kind"],
+                row["namespace"],
+                row["name"],
+                row["part"],
+                "ok" if row["healthy"] else "WRONG",
+                "" if row["attached_routes"] is None else str(row["attached_routes"]),
+            )
+            for row in state["objects"]
+        ],
+    )
+    for problem in state["problems"]:
+        typer.echo(problem)

@@ -1,0 +1,56 @@
+"""`gwanmun up`: a gateway on this machine, from a folder of manifests."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from gwanmun.cli.output import Bind, Paths
+
+
+def up(
+    paths: Paths,
+    bind: Bind = [],  # noqa: B006  typer reads the default, nothing writes it
+    address: Annotated[str, typer.Option(help="where Gateways without spec.addresses listen")] = "127.0.0.1",
+    zone: Annotated[str, typer.Option(help="the zone of this proxy; endpoints of the same zone are preferred")] = "",
+    concurrency: Annotated[int, typer.Option(help="Envoy's worker threads; 0 takes all cores", min=0, max=256)] = 0,
+    controller: Annotated[
+        list[str],
+        typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default="ours and kgateway.dev's"),
+    ] = [],  # noqa: B006
+    drain_seconds: Annotated[int, typer.Option(help="how long connections may end by themselves at Ctrl-C", min=0)] = 10,
+    log_format: Annotated[str, typer.Option(help="text, or json: one object a line")] = "text",
+) -> None:
+    """Serve the manifests of a folder with an Envoy on this machine, and follow every change of them.
+
+    Ctrl-C drains and ends both. If this command is killed outright Envoy serves on, and the next `up` of the same folder
+    takes it over. For example:
+
+        gwanmun up manifests/
+
+        gwanmun up manifests/ --bind ai-inference/vllm=127.0.0.1:8001 --bind ai-inference/vllm=127.0.0.1:8002
+    """
+    from gwanmun.app.logs import configure_logs
+    from gwanmun.app.standalone import Standalone, StandaloneOptions
+    from gwanmun.cli.output import fail
+    from gwanmun.cli.progress import TerminalObserver
+    from gwanmun.providers import parse_binding
+
+    try:
+        bindings = tuple(parse_binding(text) for text in bind)
+    except ValueError as error:
+        fail(f"--bind {error}")
+    if log_format not in ("text", "json"):
+        fail(f'--log-format "{log_format}" is not one of text, json')
+    configure_logs(log_format)
+    options = StandaloneOptions(
+        paths=tuple(path.resolve() for path in paths),
+        address=address,
+        zone=zone,
+        bindings=bindings,
+        concurrency=concurrency or None,
+        controllers=tuple(controller),
+        drain_seconds=drain_seconds,
+    )
+    observer = TerminalObserver() if log_format == "text" else None
+    asyncio.run(Standalone(options, observer=observer).run())
