@@ -87,7 +87,10 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """Limits of every connection: of the whole gateway (`max_connections`), to backends, and idle ones."""
+    """Limits of every connection: of the whole gateway (`max_connections`), to backends, and idle ones.
+
+    `idle_timeout` None leaves it to the proxy; zero keeps idle connections for ever.
+    """
 
     max_connections: int | None = None
     connect_timeout: timedelta = timedelta(seconds=10)
