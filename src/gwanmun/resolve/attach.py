@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from gwanmun.api import GRPCRoute, HTTPRoute, TCPRoute, TLSRoute, UDPRoute
-from gwanmun.api.references import GATEWAY_GROUP, ParentReference
+from gwanmun.api.references import ParentReference
 from gwanmun.memo import Query
 from gwanmun.names import ListenerKey, NamespacedName, ObjectKey
 from gwanmun.resolve.hostname import ANY_HOST, covers, wildcards_over
@@ -147,7 +147,9 @@ def _without_lost(q: Query, route: ObjectKey, rival: str, attachment: Attachment
     if not attachment.listeners or not find(q, "rival", (attachment.target, rival)):
         return attachment
     lost = {
-        listener: winner for listener, _ in attachment.listeners if (winner := q.get(_lost, listener).get(route)) is not None
+        listener: winner
+        for listener, _ in attachment.listeners
+        if q.get(_mixed, listener) and (winner := q.get(_lost, listener).get(route)) is not None
     }
     if not lost:
         return attachment
@@ -161,6 +163,18 @@ def _without_lost(q: Query, route: ObjectKey, rival: str, attachment: Attachment
             "cannot share one",
         )
     return Attachment(attachment.parent, attachment.target, attachment.gateway, attachment.controller_name, accepted, kept)
+
+
+def _mixed(q: Query, listener: ListenerKey) -> bool:
+    """Whether both kinds claim the listener. GRPCRoutes, being the fewer, are asked for first; HTTPRoutes seldom then."""
+    return all(
+        any(key == listener for route in find(q, "rival", (listener.owner, kind)) for key in q.get(_claimed, route))
+        for kind in ("GRPCRoute", "HTTPRoute")
+    )
+
+
+def _claimed(q: Query, route: ObjectKey) -> tuple[ListenerKey, ...]:
+    return tuple(key for claim in q.get(claims, route) for key, _ in claim.listeners)
 
 
 def _lost(q: Query, listener: ListenerKey) -> dict[ObjectKey, ObjectKey]:
@@ -245,8 +259,3 @@ def _no_common_host(hostnames: tuple[str, ...], listeners: list[RouteListener]) 
 def gateways_of(q: Query, route: ObjectKey) -> tuple[NamespacedName, ...]:
     """The Gateways on which the route is accepted, sorted."""
     return tuple(sorted({a.gateway for a in q.get(attachments, route) if a.gateway is not None and a.listeners}))
-
-
-def is_route(key: ObjectKey) -> bool:
-    """Whether the object is a route of the Gateway API."""
-    return key.group == GATEWAY_GROUP and key.kind in ROUTE_TYPES

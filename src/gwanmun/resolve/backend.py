@@ -110,7 +110,7 @@ def reachable(q: Query, key: ClusterKey) -> bool:
 
 def unreachable(key: ClusterKey) -> str:
     """What to say of a backend that is not `reachable`; its policy's or its own status says more."""
-    return f"TLS to {key} cannot be checked as its BackendTLSPolicy or spec.tls asks; its share answers 500"
+    return f"TLS to {key} cannot be checked as its BackendTLSPolicy or spec.tls asks, so nothing is sent there"
 
 
 def engine_of(q: Query, key: ClusterKey) -> str | None:

@@ -20,7 +20,7 @@ from gwanmun.api.httproute import (
 )
 from gwanmun.memo import Query
 from gwanmun.names import ObjectKey
-from gwanmun.resolve.backend import Referrer, reachable, resolve_ref
+from gwanmun.resolve.backend import Referrer, reachable, resolve_ref, unreachable
 from gwanmun.resolve.fault import Fault, Refusal
 
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
@@ -189,8 +189,10 @@ def _mirror(q: Query, referrer: Referrer, so_far: Filters, spec: HTTPRequestMirr
     target = resolve_ref(q, referrer, spec.backend_ref)
     if isinstance(target, Refusal):
         return Refusal(target.reason, f"requestMirror.backendRef: {target.message}; requests are not mirrored to it")
+    if not q.get(reachable, target):
+        return Refusal("UnsupportedValue", f"requestMirror.backendRef: {unreachable(target)}")
     numerator, denominator = _share(spec)
-    if numerator == 0 or not q.get(reachable, target):
+    if numerator == 0:
         return so_far
     return replace(so_far, mirrors=(*so_far.mirrors, ir.Mirror(target, numerator, denominator)))
 
