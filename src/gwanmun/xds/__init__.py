@@ -5,7 +5,7 @@
 
 from gwanmun.xds.options import Binding, Options, PortKey
 from gwanmun.xds.translate import Translation, translate
-from gwanmun.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Need
+from gwanmun.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Need, Problem
 
 __all__ = [
     "CLUSTER",
@@ -18,6 +18,7 @@ __all__ = [
     "Need",
     "Options",
     "PortKey",
+    "Problem",
     "Translation",
     "translate",
 ]

@@ -26,8 +26,7 @@ from gwanmun.xds.listener import Chain, DatagramShape, ListenerShape, TcpChain, 
 from gwanmun.xds.options import Binding
 from gwanmun.xds.route import RouteContext
 from gwanmun.xds.table import Shards, Table, shards, table, table_problems, worth_sharding
-
-Problem = tuple[Hashable, str]
+from gwanmun.xds.types import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +199,7 @@ class _Plan:
         return RouteContext("https" if scheme == "https" else "http", self._port.number, tuple(advertised))
 
     def _problem(self, key: Hashable, message: str) -> None:
-        self._problems[key, message] = None
+        self._problems[Problem(key, message)] = None
 
 
 def _merged(listeners: list[HttpListener]) -> dict[str, Host]:

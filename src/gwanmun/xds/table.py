@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from gwanmun.ir import Host, Rule
-from gwanmun.names import MatchKey
 from gwanmun.protos import pb, serialize
 from gwanmun.xds import names
 from gwanmun.xds.difference import differing
 from gwanmun.xds.route import RouteContext, route_entries, rule_problems
-from gwanmun.xds.types import no
+from gwanmun.xds.types import Problem, no
 from gwanmun.xds.wire import part
 
 _VIRTUAL_HOSTS_FIELD: Final = 2
@@ -35,7 +34,7 @@ class VirtualHost:
     host: Host
     entries: tuple[bytes, ...]
     chunk: bytes
-    problems: tuple[tuple[MatchKey, str], ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ def shards(
     return Shards(name, context, misdirected, hosts, tuple(parts), tables)
 
 
-def table_problems(built: Table) -> Iterator[tuple[MatchKey, str]]:
+def table_problems(built: Table) -> Iterator[Problem]:
     for virtual in built.hosts.values():
         yield from virtual.problems
 
@@ -167,10 +166,10 @@ def _virtual_host(host: Host, context: RouteContext, before: VirtualHost | None)
     return VirtualHost(host, entries, chunk, tuple(_problems(host.rules)))
 
 
-def _problems(rules: tuple[Rule, ...]) -> Iterator[tuple[MatchKey, str]]:
+def _problems(rules: tuple[Rule, ...]) -> Iterator[Problem]:
     for rule in rules:
         for problem in rule_problems(rule):
-            yield rule.key, problem
+            yield Problem(rule.key, problem)
 
 
 def _head(name: str) -> bytes:

@@ -17,10 +17,10 @@ from gwanmun.xds.difference import differing
 from gwanmun.xds.endpoint import Place, load_assignment, serialize_assignment, weighted_assignment
 from gwanmun.xds.listener import DatagramShape, ListenerShape, listener, listener_needs
 from gwanmun.xds.options import Binding, Options, PortKey
-from gwanmun.xds.port import PortContext, PortPlan, Problem, plan_port, share_endpoints
+from gwanmun.xds.port import PortContext, PortPlan, plan_port, share_endpoints
 from gwanmun.xds.secret import secret
 from gwanmun.xds.table import Shards, Table, scopes
-from gwanmun.xds.types import CLUSTER, ENDPOINTS, LISTENER, MESSAGES, ROUTES, SCOPED_ROUTES, SECRET, Need
+from gwanmun.xds.types import CLUSTER, ENDPOINTS, LISTENER, MESSAGES, ROUTES, SCOPED_ROUTES, SECRET, Need, Problem
 
 _NOTHING: Final[Mapping[str, bytes]] = {}
 
@@ -268,4 +268,4 @@ def _datagrams(
 
 def _all_problems(plans: Mapping[PortKey, PortPlan]) -> tuple[Problem, ...]:
     found = {problem for plan in plans.values() for problem in plan.problems}
-    return tuple(sorted(found, key=lambda problem: (str(problem[0]), problem[1])))
+    return tuple(sorted(found, key=lambda problem: (str(problem.subject), problem.message)))

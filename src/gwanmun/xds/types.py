@@ -3,6 +3,7 @@
 Deliberately absent: anything about a particular gateway.
 """
 
+from collections.abc import Hashable
 from typing import Any, Final, NamedTuple
 
 from gwanmun.protos import any_of, pb, type_url
@@ -36,6 +37,13 @@ class Need(NamedTuple):
 
     type_url: str
     name: str
+
+
+class Problem(NamedTuple):
+    """What could not be expressed, and the key of the listener, rule or backend it is about."""
+
+    subject: Hashable
+    message: str
 
 
 def extension(name: str, full_name: str, **fields: Any) -> Fields:
