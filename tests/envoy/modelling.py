@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from gwanmun.ir import (
@@ -105,8 +104,3 @@ def bound(port: int, at: int, *, advertised: int | None = None, transport: Any =
     binding = Binding("127.0.0.1", at, port if advertised is None else advertised)
     return Options(bindings={(GATEWAY, port, transport): (binding,)}, **more)
 
-
-def envoy_path_text() -> Path:
-    from gwanmun.protos import envoy_path
-
-    return envoy_path()

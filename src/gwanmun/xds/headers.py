@@ -24,6 +24,18 @@ def header_edits(direction: str, edits: HeaderEdits | None) -> Fields:
     return {f"{direction}_headers_to_add": adds, f"{direction}_headers_to_remove": removes}
 
 
+def composed(first: HeaderEdits | None, second: HeaderEdits) -> HeaderEdits:
+    """The edits that do what `first` and then `second` would."""
+    if first is None:
+        return second
+    decided = {name.lower() for name in (*second.remove, *(name for name, _ in second.set))}
+    return HeaderEdits(
+        set=(*(one for one in first.set if one[0].lower() not in decided), *second.set),
+        add=(*(one for one in first.add if one[0].lower() not in decided), *second.add),
+        remove=tuple(dict.fromkeys((*first.remove, *second.remove))),
+    )
+
+
 def host_set_by(edits: HeaderEdits | None) -> str | None:
     """The Host that the edits set. Envoy has another place for it."""
     hosts = [value for name, value in edits.set if name.lower() == "host"] if edits is not None else []

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal, assert_never
 
-from gwanmun.ir import Forward, Mirror, Redirect, RegexPath, ReplacePrefix, Respond, Retry, Rule, WeightedTarget
+from gwanmun.ir import Forward, HeaderEdits, Mirror, Redirect, RegexPath, ReplacePrefix, Respond, Retry, Rule, WeightedTarget
 from gwanmun.protos import pb, serialize, struct
 from gwanmun.xds import names
 from gwanmun.xds.filters.cors import cors_policy
-from gwanmun.xds.headers import edit_problems, header_edits, host_set_by
+from gwanmun.xds.headers import composed, edit_problems, header_edits, host_set_by
 from gwanmun.xds.match import route_match
 from gwanmun.xds.path import path_rewrite
 from gwanmun.xds.types import Fields, extension, number
@@ -98,7 +98,9 @@ def _entries(rule: Rule, domain: str, context: RouteContext) -> Iterator[Fields]
 
 
 def _common(rule: Rule) -> Fields:
-    fields = {**header_edits("request", rule.request_headers), **header_edits("response", rule.response_headers)}
+    fields = header_edits("response", rule.response_headers)
+    if not _edits_by_target(rule):
+        fields |= header_edits("request", rule.request_headers)
     if rule.cors is not None:
         fields["typed_per_filter_config"] = {"envoy.filters.http.cors": cors_policy(rule.cors)}
     if rule.inference:
@@ -111,12 +113,18 @@ def _common(rule: Rule) -> Fields:
 # Forwarding
 
 
+def _edits_by_target(rule: Rule) -> bool:
+    """Envoy edits requests for the backend first and for the rule after it, so that the rule would have the last word. Where
+    backends have edits of their own, those of the rule are made part of them. (Of answers, the rule is to have it.)"""
+    return isinstance(rule.action, Forward) and any(target.request_headers is not None for target in rule.action.targets)
+
+
 def _forward(forward: Forward, rule: Rule) -> Fields:
     idle = INFERENCE_IDLE if rule.inference else STREAM_IDLE
     timeout = _request_timeout(forward, rule)
     host = forward.rewrite_host or host_set_by(rule.request_headers)
     return {
-        **_destination(forward.targets),
+        **_destination(forward.targets, rule),
         # A share whose backend could not be resolved goes to a cluster that is not there: its requests fail with 500.
         "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
         "timeout": timeout,
@@ -138,18 +146,21 @@ def _request_timeout(forward: Forward, rule: Rule) -> timedelta:
     return min((limit for limit in limits if limit is not None and limit > NO_LIMIT), default=NO_LIMIT)
 
 
-def _destination(targets: tuple[WeightedTarget, ...]) -> Fields:
+def _destination(targets: tuple[WeightedTarget, ...], rule: Rule) -> Fields:
     if len(targets) == 1 and targets[0].request_headers is None and targets[0].response_headers is None:
         return {"cluster": _cluster(targets[0])}
-    return {"weighted_clusters": {"clusters": [_weighted(target) for target in targets]}}
+    return {"weighted_clusters": {"clusters": [_weighted(target, rule) for target in targets]}}
 
 
-def _weighted(target: WeightedTarget) -> Fields:
+def _weighted(target: WeightedTarget, rule: Rule) -> Fields:
     host = host_set_by(target.request_headers)
+    edits = target.request_headers
+    if _edits_by_target(rule):
+        edits = composed(rule.request_headers, edits or HeaderEdits())
     return {
         "name": _cluster(target),
         "weight": number(target.weight),
-        **header_edits("request", target.request_headers),
+        **header_edits("request", edits),
         **header_edits("response", target.response_headers),
         **({"host_rewrite_literal": host} if host else {}),
     }

@@ -177,7 +177,6 @@ def _head(name: str) -> bytes:
         pb("envoy.config.route.v3.RouteConfiguration")(
             name=name,
             ignore_port_in_host_matching=True,  # hostnames of routes have no port, whatever port clients come in on
-            most_specific_header_mutations_wins=True,  # a backend's filters run after its rule's
             max_direct_response_body_size_bytes={"value": _MAX_BODY_BYTES},
             validate_clusters=no(),  # a backend that is gone must not take the other routes with it
             request_headers_to_remove=[names.SHARD_HEADER, names.TABLE_HEADER],
