@@ -20,7 +20,8 @@ async def test_each_request_is_answered_by_the_server_that_the_manifests_name(wo
 async def test_plain_http_is_sent_to_https(world: DemoWorld) -> None:
     answer = await world.probe.http("http", HTTP_HOST, 80, "/anything")
     assert answer.status == 301
-    assert answer.location == f"https://{HTTP_HOST}:{world.ports[443]}/anything"
+    port = "" if world.ports[443] == 443 else f":{world.ports[443]}"  # mapped where we may not bind to 443
+    assert answer.location == f"https://{HTTP_HOST}{port}/anything"
 
 
 def openai_client(world: DemoWorld) -> openai.AsyncOpenAI:
@@ -68,8 +69,8 @@ async def test_the_openai_sdk_streams(world: DemoWorld) -> None:
 
 
 async def test_the_grpc_listener_serves_nothing_but_its_host(world: DemoWorld) -> None:
-    answer = await world.probe.http("https", HTTP_HOST, 443, "/inference.Echo/Say", body={})
+    answer = await world.probe.http("https", HTTP_HOST, 443, "/inference.Echo/Say")
     assert answer.status == 404
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises((httpx.ConnectError, httpx.ReadError)):  # no listener has that name: the handshake is refused
         await world.probe.http("https", "unknown.example.com", 8443, "/")
     assert (await world.probe.grpc(GRPC_HOST, 8443, "/inference.Echo/Say")).status == 200
