@@ -201,7 +201,22 @@ def test_a_client_that_comes_back_gets_only_what_changed() -> None:
     held = {name: found.version for name, found in before.of(CLUSTER).items()}
     talk = Conversation(resources({CLUSTER: {"a": b"1", "b": b"2"}}))
     assert talk.ask(CLUSTER, "*", initial_versions=held) == ["cds +b"]
-    assert talk.ack(CLUSTER) == ["cds -c"]
+    assert talk.ack(CLUSTER) == []
+    assert talk.ask(LISTENER, "*", initial_versions={"l": "1"}) == ["lds -l"]
+    assert talk.ack(LISTENER) == ["cds -c"]
+
+
+def test_a_client_that_comes_back_keeps_old_clusters_until_its_routes_are_known_and_new() -> None:
+    held = {name: found.version for name, found in resources({CLUSTER: {"a": b"1", "b": b"1"}}).of(CLUSTER).items()}
+    talk = Conversation(full("b", b"->b"))
+    listener = {"l": talk.current.of(LISTENER)["l"].version}
+    assert talk.ask(CLUSTER, "*", initial_versions=held) == []
+    assert talk.ask(LISTENER, "*", initial_versions=listener) == []
+    assert talk.stream.awaited == (Need(ENDPOINTS, "b"), Need(ROUTES, "r"))
+    assert talk.ask(ENDPOINTS, "b", initial_versions={"b": talk.current.of(ENDPOINTS)["b"].version}) == []
+    assert talk.stream.awaited == (Need(ROUTES, "r"),)
+    assert talk.ask(ROUTES, "r", initial_versions={"r": "old"}) == ["rds +r"]
+    assert talk.ack(ROUTES) == ["cds -a"]
 
 
 def test_a_client_that_comes_back_up_to_date_hears_nothing() -> None:
@@ -216,6 +231,22 @@ def test_versions_outside_the_subscription_are_ignored() -> None:
     talk = Conversation(resources({ENDPOINTS: {"a": b"1"}}))
     assert talk.ask(ENDPOINTS, "a", initial_versions={"a": "old", "gone": "1"}) == ["eds +a"]
     assert talk.ack(ENDPOINTS) == []
+
+
+def test_endpoints_lost_with_the_last_stream_come_before_routes() -> None:
+    current = full("a", b"->a")
+    talk = Conversation(current)
+    assert talk.ask(CLUSTER, "*", initial_versions={"a": current.of(CLUSTER)["a"].version}) == []
+    assert talk.ask(LISTENER, "*") == []
+    assert talk.ask(ENDPOINTS, "a") == ["eds +a"]
+    assert talk.ack(ENDPOINTS) == ["lds +l"]
+
+
+def test_a_cluster_changed_while_the_client_was_away_gets_its_endpoints_again() -> None:
+    current = full("a", b"->a")
+    talk = Conversation(current)
+    assert talk.ask(CLUSTER, "*", initial_versions={"a": "old"}) == ["cds +a"]
+    assert talk.ask(ENDPOINTS, "a", initial_versions={"a": current.of(ENDPOINTS)["a"].version}) == ["eds +a"]
 
 
 # Refusals

@@ -9,7 +9,9 @@ outside the steps and always follow the newest set.
 Deliberately absent: sockets and encoding (``server``), and who else is connected (``publisher``).
 """
 
+from collections import ChainMap
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from gwanmun.xds_server.messages import Request, Response
 from gwanmun.xds_server.resources import (
@@ -23,7 +25,7 @@ from gwanmun.xds_server.resources import (
     Resource,
     ResourceSet,
 )
-from gwanmun.xds_server.subscription import Limits, Rejection, Subscription
+from gwanmun.xds_server.subscription import WILDCARD, Limits, Rejection, Subscription
 
 STAGES = ((CLUSTER,), (LISTENER,), (ROUTES, SCOPED_ROUTES))
 """First runs first. A listener leaves in the same response as its successor comes, as one port cannot have two."""
@@ -35,6 +37,13 @@ _REFERRING = (LISTENER, ROUTES, SCOPED_ROUTES)
 _STUCK = "the proxy neither accepts this cluster nor says why: it keeps warming without asking for endpoints"
 
 
+class _Awaited(NamedTuple):
+    """The type that needs something; `anew` if this stream sent it, so that a client may need again what it has."""
+
+    origin: str
+    anew: bool
+
+
 class Stream:
     """One proxy's stream. Begins with the set that is current; `publish` must be given every publication after it."""
 
@@ -44,9 +53,10 @@ class Stream:
         self._newest = self._target = resources
         self._newest_serial = serial
         self._marked: dict[str, dict[str, None]] = {}
-        self._awaited: dict[Need, str] = {}
+        self._awaited: dict[Need, _Awaited] = {}
         self._nonce = 0
         self._answered_nonce = 0
+        self._asked = False
         self._sent = 0
         self._applied: int | None = None
 
@@ -66,7 +76,7 @@ class Stream:
     @property
     def awaited(self) -> tuple[Need, ...]:
         """What the client must ask for and accept before the step goes on. See `stop_waiting`."""
-        return tuple(self._awaited)
+        return (*self._awaited, *self._unasked())
 
     @property
     def resources_sent(self) -> int:
@@ -84,6 +94,8 @@ class Stream:
         if subscription is None:
             subscription = self._subscriptions[request.type_url] = Subscription(request.type_url)
             subscription.open(request, self._current(request.type_url))
+            self._await_of_known(subscription)
+            self._await_again(request.type_url)
         else:
             answered = subscription.outstanding
             if answered is not None and request.nonce == answered.nonce:
@@ -103,7 +115,9 @@ class Stream:
                 continue
             if subscription := self._subscriptions.get(url):
                 subscription.mark(names)
-            self._stop_awaiting(Need(url, name) for name in names if name not in self._newest.of(url))
+            # What the step under way may still need goes with the next one.
+            if gone := [name for name in names if name not in publication.resources.of(url)]:
+                self._marked.setdefault(url, {}).update(dict.fromkeys(gone))
         return list(self._responses())
 
     def stop_waiting(self) -> list[Response]:
@@ -116,6 +130,7 @@ class Stream:
         stuck = self._stuck_clusters()
         if stuck is None:
             self._awaited.clear()
+            self._asked = True
             return list(self._responses())
         if self._answered_nonce < int(stuck.nonce):
             return list(self._probe())
@@ -141,7 +156,31 @@ class Stream:
                 return
 
     def _current(self, type_url: str) -> Mapping[str, Resource]:
-        return (self._target if type_url in _STAGED else self._newest).of(type_url)
+        target = self._target.of(type_url)
+        if type_url in _STAGED or self._newest is self._target:
+            return target
+        return ChainMap(self._newest.of(type_url), target)  # type: ignore[arg-type]  # never written to
+
+    def _unasked(self) -> tuple[Need, ...]:
+        """What a client that comes back has yet to subscribe to, before we know what it routes to.
+
+        Its first message is about clusters. To take away those that are gone, before it has the routes that do without
+        them, would cost it requests.
+        """
+        if self._asked:
+            return ()
+        if LISTENER not in self._subscriptions:
+            return (Need(LISTENER, WILDCARD),)
+        return tuple(
+            need
+            for listener in self._target.of(LISTENER).values()
+            for need in listener.needs
+            if need.type_url in _REFERRING and need.name in self._current(need.type_url) and not self._wants(need)
+        )
+
+    def _wants(self, need: Need) -> bool:
+        subscription = self._subscriptions.get(need.type_url)
+        return subscription is not None and subscription.wants(need.name)
 
     def _settle(self, subscription: Subscription, answered: Response, error: str | None) -> None:
         self._answered_nonce = max(self._answered_nonce, int(answered.nonce))
@@ -153,7 +192,7 @@ class Stream:
             arrived = (culprit.name,) if culprit else ()
             self._stop_awaiting(culprit.needs if culprit else ())
         url = subscription.type_url
-        self._stop_awaiting(Need(url, name) for name in arrived if name not in subscription.pending)
+        self._stop_awaiting(Need(url, name) for name in arrived if name not in subscription.forced)
 
     def _stop_awaiting(self, needs: Iterable[Need]) -> None:
         if self._awaited:
@@ -187,10 +226,15 @@ class Stream:
         for stage in STAGES:
             for url in stage:
                 yield from self._send(url, removals=url != CLUSTER)
-            if any(self._is_outstanding(url) for url in stage) or (CLUSTER in stage and CLUSTER in self._awaited.values()):
+            if any(self._is_outstanding(url) for url in stage) or (
+                CLUSTER in stage and any(waiting.origin == CLUSTER for waiting in self._awaited.values())
+            ):
                 return False
         if self._awaited:
             return False
+        if self._unasked():
+            return True
+        self._asked = True
         # A client that refused new routes still runs the old ones, and those need what we would take away here.
         if any(self._subscriptions[url].rejected for url in _REFERRING if url in self._subscriptions):
             return True
@@ -211,15 +255,15 @@ class Stream:
             self._sent += len(response.resources) + len(response.removed)
             for sent in response.resources:
                 for need in sent.needs:
-                    self._await(need, type_url)
+                    self._await(need, _Awaited(type_url, anew=True))
             yield response
 
-    def _await(self, need: Need, origin: str) -> None:
+    def _await(self, need: Need, waiting: _Awaited) -> None:
         if need.name not in self._current(need.type_url):
             return
         subscription = self._subscriptions.get(need.type_url)
         if subscription is not None and subscription.wants(need.name):
-            if origin == CLUSTER and need.type_url == ENDPOINTS:
+            if waiting == (CLUSTER, True) and need.type_url == ENDPOINTS:
                 # Envoy replaces a changed cluster by a new one that waits for endpoints, but it does not ask for them
                 # again, because the old one is subscribed already.
                 subscription.force(need.name)
@@ -227,7 +271,20 @@ class Stream:
                 need.name in subscription.held or need.name in subscription.rejected
             ):
                 return
-        self._awaited[need] = origin
+        self._awaited[need] = waiting
+
+    def _await_of_known(self, subscription: Subscription) -> None:
+        """A client that comes back with clusters may have lost the last stream before their endpoints came."""
+        if subscription.type_url == CLUSTER:
+            clusters = self._current(CLUSTER)
+            for name in subscription.held:
+                for need in clusters[name].needs if name in clusters else ():
+                    self._await(need, _Awaited(CLUSTER, anew=False))
+
+    def _await_again(self, type_url: str) -> None:
+        """A client that comes back tells type by type what it has: look again at what is awaited of this one."""
+        for need in [need for need in self._awaited if need.type_url == type_url]:
+            self._await(need, self._awaited.pop(need))
 
     def _is_outstanding(self, type_url: str) -> bool:
         subscription = self._subscriptions.get(type_url)
@@ -235,5 +292,5 @@ class Stream:
 
     def _note_applied(self) -> None:
         waiting = any(self._is_outstanding(url) for url in self._subscriptions)
-        if not waiting and LISTENER in self._subscriptions:
+        if not waiting and LISTENER in self._subscriptions and not self._unasked():
             self._applied = self._newest_serial

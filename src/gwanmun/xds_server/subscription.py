@@ -88,7 +88,9 @@ class Subscription:
         # A name that the client says it holds is a reconnect, not a question: it is answered only where it differs.
         self._subscribe(request.subscribe, request.initial_versions.keys(), available)
         self._unsubscribe(request.unsubscribe)
-        self.pending.update(dict.fromkeys(self.held))
+        for name, version in self.held.items():
+            if name not in available or available[name].version != version:
+                self.pending[name] = None
         for name in [name for name in self.held if not self.wants(name)]:
             self._forget(name)
 
@@ -257,7 +259,9 @@ class Subscription:
         self.wildcard = True
         # A client that holds nothing waits for a first answer, even one that says there is nothing.
         self.greeting = not self.held
-        self.pending.update(dict.fromkeys(available))
+        for name, wanted in available.items():
+            if self.held.get(name) != wanted.version:
+                self.pending[name] = None
 
     def _unsubscribe(self, names: Iterable[str]) -> None:
         for name in names:
