@@ -42,9 +42,9 @@ async def serving(
     async with upstreams("a", "b") as found:
         where = {name: one.port for name, one in found.items()}
         options = bound(80, port, advertised=advertised)
-        async with proxy(tmp_path, model(http(rules, domain), backends=where), options, port) as running:
-            async with running.client() as client:
-                yield client, found, running
+        served = model(http(rules, domain), backends=where)
+        async with proxy(tmp_path, served, options, port) as running, running.client() as client:
+            yield client, found, running
 
 
 async def test_first_rule_that_matches_wins(tmp_path) -> None:
