@@ -1,0 +1,19 @@
+"""Talking to a Kubernetes API server: requests, and the Lease by which one of several controllers leads.
+
+Deliberately absent: what is watched (``providers``), what is written (``status``, ``infra``), and any cache.
+"""
+
+from gwanmun.kube.client import ApiError, Connection, KubeClient, KubeConfigError, UnreachableError, connection
+from gwanmun.kube.paths import collection_path, manifest_path, object_path
+
+__all__ = [
+    "ApiError",
+    "Connection",
+    "KubeClient",
+    "KubeConfigError",
+    "UnreachableError",
+    "collection_path",
+    "connection",
+    "manifest_path",
+    "object_path",
+]
