@@ -81,14 +81,16 @@ class XdsServer:
         """
         method = grpc.stream_stream_rpc_method_handler(self._serve)
         service = grpc.method_handlers_generic_handler(SERVICE, {METHOD: method})
-        self._server = grpc.aio.server(options=_channel_options(self._options))
-        self._server.add_generic_rpc_handlers((service, *self._services))
-        if credentials is None:
-            port = self._server.add_insecure_port(address)
-        else:
-            port = self._server.add_secure_port(address, credentials)
-        await self._server.start()
-        return int(port)
+        server = grpc.aio.server(options=_channel_options(self._options))
+        server.add_generic_rpc_handlers((service, *self._services))
+        try:
+            port = _bind(server, address, credentials)
+            await server.start()
+        except BaseException:
+            await server.stop(0)
+            raise
+        self._server = server
+        return port
 
     async def stop(self, grace_seconds: float = 1.0) -> None:
         """End all streams and stop listening. Proxies serve on with what they hold and connect again by themselves."""
@@ -154,6 +156,12 @@ class XdsServer:
             if before and session.stream.awaited == before:
                 self._publisher.stop_waiting(session)
             before = session.stream.awaited
+
+
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    if credentials is None:
+        return int(server.add_insecure_port(address))
+    return int(server.add_secure_port(address, credentials))
 
 
 async def _write(session: Session, context: Any) -> None:
