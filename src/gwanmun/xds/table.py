@@ -7,7 +7,7 @@ Deliberately absent: single rules (``route``), and which table belongs to which 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gwanmun.ir import Host, Rule
 from gwanmun.protos import pb, serialize
@@ -32,8 +32,15 @@ class VirtualHost:
     """A host and its serialized form: `entries` of each rule in order, `chunk` the whole as part of a table."""
 
     host: Host
-    entries: tuple[bytes, ...]
+    entries: tuple["Entry", ...]
     chunk: bytes
+    problems: tuple[Problem, ...]
+
+
+class Entry(NamedTuple):
+    """A rule as elements of VirtualHost.routes."""
+
+    routes: bytes
     problems: tuple[Problem, ...]
 
 
@@ -156,20 +163,22 @@ def scopes(built: Shards) -> Iterator[tuple[str, bytes]]:
 
 
 def _virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) -> VirtualHost:
-    known: dict[int, bytes] = {}
-    if before is not None:
-        known = {id(rule): entry for rule, entry in zip(before.host.rules, before.entries, strict=True)}
-    entries = tuple([known.get(id(rule)) or route_entries(rule, host.domain, context) for rule in host.rules])
-    # Domains may hold a port in Envoy, so one of ours is a name and a domain at once.
+    entries = _entries(host, context, before)
     head = serialize(pb("envoy.config.route.v3.VirtualHost")(name=host.domain, domains=[host.domain]))
-    chunk = part(_VIRTUAL_HOSTS_FIELD, b"".join((head, *entries)))
-    return VirtualHost(host, entries, chunk, tuple(_problems(host.rules)))
+    chunk = part(_VIRTUAL_HOSTS_FIELD, b"".join([head, *[entry.routes for entry in entries]]))
+    return VirtualHost(host, entries, chunk, tuple([problem for entry in entries for problem in entry.problems]))
 
 
-def _problems(rules: tuple[Rule, ...]) -> Iterator[Problem]:
-    for rule in rules:
-        for problem in rule_problems(rule):
-            yield Problem(rule.key, problem)
+def _entries(host: Host, context: RouteContext, before: VirtualHost | None) -> tuple[Entry, ...]:
+    if before is None:
+        return tuple([_entry(rule, host.domain, context) for rule in host.rules])
+    known = {id(rule): entry for rule, entry in zip(before.host.rules, before.entries, strict=True)}
+    return tuple([known.get(id(rule)) or _entry(rule, host.domain, context) for rule in host.rules])
+
+
+def _entry(rule: Rule, domain: str, context: RouteContext) -> Entry:
+    problems = tuple(Problem(rule.key, message) for message in rule_problems(rule))
+    return Entry(route_entries(rule, domain, context), problems)
 
 
 def _head(name: str) -> bytes:

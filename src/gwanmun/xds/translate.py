@@ -132,8 +132,8 @@ def _clusters(draft: _Draft, model: Model, context: ClusterContext, before: Cach
     same = before is not None and before.clusters == context
     old = before.model if before is not None and same else Model()
     changed, _ = differing(model.backends, old.backends)
-    moved, _ = differing(model.endpoints, old.endpoints)
-    for key in dict.fromkeys(chain(changed, moved)):
+    moved, gone = differing(model.endpoints, old.endpoints)
+    for key in dict.fromkeys(chain(changed, moved, gone)):
         if key in model.backends:
             _backend(draft, model.backends[key], model.endpoints.get(key), context)
     if before is not None and before.model.backends is not model.backends:
