@@ -5,7 +5,7 @@ touches; `resolve` starts from nothing and gives the same.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gwanmun import ir
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
@@ -27,11 +27,23 @@ from gwanmun.resources.snapshot import GATEWAY_GROUP
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """What one Gateway needs of the model, sorted."""
+
+    backends: tuple[ClusterKey, ...]
+    certificates: tuple[CertificateKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
-    """`statuses` has an entry for every object that is ours or speaks to one that is, and for no other."""
+    """`statuses` has an entry for every object that is ours or speaks to one that is, and for no other.
+
+    `reach` says what each Gateway of the model needs: its proxies are to be given that and no more.
+    """
 
     model: ir.Model
     statuses: Statuses
+    reach: Mapping[NamespacedName, Reach] = field(default_factory=dict)
 
 
 def resolve(snapshot: Snapshot, settings: Settings = Settings()) -> Resolution:  # noqa: B008  # a frozen value
@@ -57,7 +69,7 @@ class Resolver:
 
 def resolution(q: Query) -> Resolution:
     """The root of the graph."""
-    return Resolution(q.get(model), q.get(statuses))
+    return Resolution(q.get(model), q.get(statuses), q.collect(reach, served_gateways))
 
 
 def model(q: Query) -> ir.Model:
@@ -75,9 +87,24 @@ def model(q: Query) -> ir.Model:
 
 def needed_backends(q: Query) -> tuple[ClusterKey, ...]:
     """The backends that routes on listeners that can serve send to, sorted."""
-    places = [place for gateway in q.get(served_gateways) for place in q.get(served_places, gateway)]
-    targets = frozenset[ClusterKey]().union(*(q.get(place_needs, place).targets for place in places))
-    return tuple(sorted(targets, key=lambda key: (key.backend, key.port, key.protocol, key.identity or ())))
+    targets = frozenset[ClusterKey]().union(*(q.get(targets_of, gateway) for gateway in q.get(served_gateways)))
+    return tuple(sorted(targets, key=_order))
+
+
+def targets_of(q: Query, gateway: NamespacedName) -> frozenset[ClusterKey]:
+    """The backends that routes on a Gateway's listeners send to."""
+    return frozenset[ClusterKey]().union(*(q.get(place_needs, place).targets for place in q.get(served_places, gateway)))
+
+
+def reach(q: Query, gateway: NamespacedName) -> Reach:
+    """The backends that a Gateway sends to, the certificates of its listeners, and those it shows to these backends."""
+    targets = q.get(targets_of, gateway)
+    shown = {key for key in (q.get(client_certificate_of, target) for target in targets) if key is not None}
+    return Reach(tuple(sorted(targets, key=_order)), tuple(sorted(q.get(listener_certificates, gateway) | shown)))
+
+
+def _order(key: ClusterKey) -> tuple[object, ...]:
+    return key.backend, key.port, key.protocol, key.identity or ()
 
 
 def needed_certificates(q: Query) -> tuple[CertificateKey, ...]:
