@@ -23,7 +23,7 @@ _REQUEST: Final = {
     "request_id": "%REQ(X-REQUEST-ID)%",
     "method": "%REQ(:METHOD)%",
     "authority": "%REQ(:AUTHORITY)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "path": "%PATH(NQ:ORIG_OR_PATH)%",
     "protocol": "%PROTOCOL%",
     "model": f"%DYNAMIC_METADATA({METADATA}:model)%",
     "stream": f"%DYNAMIC_METADATA({METADATA}:stream)%",
@@ -36,7 +36,8 @@ _REQUEST: Final = {
     "first_byte_ms": "%RESPONSE_DURATION%",
 }
 """`request_ms` is until the request had come in whole, `first_byte_ms` until the answer began, both from its start. `route` is
-a name of ``names.match``, `cluster` one of ``names.cluster``. Credentials are in neither."""
+a name of ``names.match``, `cluster` one of ``names.cluster``. Credentials are in none:
+a path is without its query, where API keys may be."""
 
 
 def request_log(path: str | None) -> list[Fields]:

@@ -55,29 +55,33 @@ def cluster(backend: Backend, endpoints: Endpoints | None, context: ClusterConte
         **_http_options(backend),
     }
     if endpoints is None:
-        fields |= {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}
+        fields |= _EDS
     else:
-        fields |= {
-            "type": "STRICT_DNS",
-            "respect_dns_ttl": True,
-            "dns_refresh_rate": _DNS_REFRESH,
-            "dns_lookup_family": "V4_PREFERRED",
-            "load_assignment": load_assignment(name, endpoints, backend.prefer, context.place),
-        }
+        fields |= _dns(load_assignment(name, endpoints, backend.prefer, context.place))
     if backend.tls is not None:
         fields["transport_socket"] = backend_tls(backend.tls, backend.protocol, context.system_trust)
     return serialize(pb("envoy.config.cluster.v3.Cluster")(**fields))
 
 
-def weighted_cluster(name: str, context: ClusterContext) -> bytes:
-    """A cluster whose localities get exactly their weights (see ``endpoint.weighted_assignment``)."""
-    fields = _common(name, context)
+def weighted_cluster(name: str, assignment: Fields | None, context: ClusterContext) -> bytes:
+    """A cluster whose localities get exactly their weights. `assignment` (of ``endpoint.weighted_assignment``) is part of it
+    only where Envoy has to look names up."""
+    fields = _common(name, context) | (_EDS if assignment is None else _dns(assignment))
     fields["common_lb_config"]["locality_weighted_lb_config"] = {}
-    return serialize(
-        pb("envoy.config.cluster.v3.Cluster")(
-            type="EDS", eds_cluster_config={"eds_config": ADS}, lb_policy="ROUND_ROBIN", **fields
-        )
-    )
+    return serialize(pb("envoy.config.cluster.v3.Cluster")(lb_policy="ROUND_ROBIN", **fields))
+
+
+_EDS: Final[Fields] = {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}
+
+
+def _dns(assignment: Fields) -> Fields:
+    return {
+        "type": "STRICT_DNS",
+        "respect_dns_ttl": True,
+        "dns_refresh_rate": _DNS_REFRESH,
+        "dns_lookup_family": "V4_PREFERRED",
+        "load_assignment": assignment,
+    }
 
 
 def _common(name: str, context: ClusterContext) -> Fields:

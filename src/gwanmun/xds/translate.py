@@ -262,8 +262,13 @@ def _datagrams(
         draft.drop(CLUSTER, name)
         draft.drop(ENDPOINTS, name)
     for name, shares in datagrams.items():
-        draft.put(CLUSTER, name, weighted_cluster(name, context), (Need(ENDPOINTS, name),))
-        draft.put(ENDPOINTS, name, serialize_assignment(weighted_assignment(name, shares)))
+        assignment = weighted_assignment(name, shares)
+        if any(needs_dns(endpoints) for _, endpoints in shares):
+            draft.put(CLUSTER, name, weighted_cluster(name, assignment, context))
+            draft.drop(ENDPOINTS, name)
+        else:
+            draft.put(CLUSTER, name, weighted_cluster(name, None, context), (Need(ENDPOINTS, name),))
+            draft.put(ENDPOINTS, name, serialize_assignment(assignment))
 
 
 def _all_problems(plans: Mapping[PortKey, PortPlan]) -> tuple[Problem, ...]:
