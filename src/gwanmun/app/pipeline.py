@@ -81,7 +81,7 @@ class Pipeline:
         self._bound = plan.bindings
         envoy = replace(self._options.envoy, bindings=envoy_bindings(plan))
         self._translation = translate(resolution.model, envoy, self._translation)
-        self._resources = _with_changes(self._resources, self._translation)
+        self._resources = with_changes(self._resources, self._translation)
         return Picture(resolution, plan, self._translation, self._resources, tuple(unbound))
 
 
@@ -93,7 +93,8 @@ def envoy_bindings(plan: PortPlan) -> dict[EnvoyPort, tuple[Binding, ...]]:
     }
 
 
-def _with_changes(resources: ResourceSet, translation: Translation) -> ResourceSet:
+def with_changes(resources: ResourceSet, translation: Translation) -> ResourceSet:
+    """The set after a translation, from the set before it: only what has changed is hashed anew."""
     for type_url, names in translation.changed.items():
         bodies, named = translation.resources.get(type_url, {}), translation.needs.get(type_url, {})
         edits: dict[str, Resource | None] = {}
