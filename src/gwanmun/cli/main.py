@@ -13,6 +13,7 @@ app = typer.Typer(
     name="gwanmun",
     help="An inference gateway: the Kubernetes Gateway API for AI model serving, on Envoy.",
     no_args_is_help=True,
+    add_completion=False,  # `gwanmun completion` prints the script; nothing edits people's shell files
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

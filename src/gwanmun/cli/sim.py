@@ -1,12 +1,16 @@
 """`gwanmun sim`: simulated model servers."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gwanmun.cli.output import fail
-from gwanmun.sim.spec import SimSpec
+
+if TYPE_CHECKING:
+    from gwanmun.sim.server import SimServer
+    from gwanmun.sim.spec import SimSpec
 
 _KEYS = ("name", "model", "port", "host", "profile", "seed", "zone", "adapter")
 
@@ -31,10 +35,24 @@ def sim(
         specs = [_parse(text, number) for number, text in enumerate(servers)]
     except ValueError as error:
         fail(str(error))
-    asyncio.run(run(specs))
+    try:
+        asyncio.run(run(specs, ready=_announce))
+    except OSError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
 
 
-def _parse(text: str, number: int) -> SimSpec:
+def _announce(servers: "Sequence[SimServer]") -> None:
+    for server in servers:
+        typer.echo(
+            f"{server.spec.engine} {server.spec.name} listens on {server.address}, serves {', '.join(server.spec.models)}"
+        )
+
+
+def _parse(text: str, number: int) -> "SimSpec":
+    from gwanmun.sim.spec import SimSpec
+
     engine, _, rest = text.partition(":")
     if engine not in ("vllm", "tgi", "openai", "echo", "grpc"):
         raise ValueError(f'"{text}": {engine} is not one of vllm, tgi, openai, echo, grpc')
