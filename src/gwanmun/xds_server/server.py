@@ -4,7 +4,7 @@ Deliberately absent: state-of-the-world xDS and one service per type; every Envo
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,9 +21,10 @@ METHOD = "DeltaAggregatedResources"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a proxy may not have any configuration."""
+    """Why a proxy may not have any configuration. `known` False: it has not even said convincingly who it is."""
 
     reason: str
+    known: bool = True
 
 
 class _Failure(NamedTuple):
@@ -34,7 +35,19 @@ class _Failure(NamedTuple):
 
 
 ScopeOf = Callable[[Node, Peer], Scope | Refusal]
-"""Decides which set a proxy gets. What the node says of itself is a claim; the peer's certificate is proof."""
+"""Decides which set a proxy gets. What the node says of itself is a claim; the peer's names are proven."""
+
+Metadata = Mapping[str, str]
+"""What came with a stream before its first message, such as ``authorization``."""
+
+Identify = Callable[[Metadata, Peer], Awaitable[Peer | Refusal]]
+"""Finds out who a peer is: the peer with the names that it has proven, or why it is turned away. Whoever cannot find out for
+the moment (no one to ask) raises TimeoutError; the proxy tries again."""
+
+
+async def by_certificate(_: Metadata, peer: Peer) -> Peer | Refusal:
+    """Who a peer is, where its certificate (or the file mode of the socket) says it all."""
+    return peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +77,11 @@ class XdsServer:
         scope_of: ScopeOf,
         options: ServerOptions = ServerOptions(),
         services: Sequence["grpc.GenericRpcHandler[Any, Any]"] = (),
+        identify: Identify = by_certificate,
     ) -> None:
         self._publisher = publisher
         self._scope_of = scope_of
+        self._identify = identify
         self._options = options
         self._services = services
         self._server: grpc.aio.Server | None = None
@@ -112,16 +127,22 @@ class XdsServer:
             await context.abort(failure.status, failure.reason)
 
     async def _converse(self, requests: AsyncIterator[bytes], context: Any) -> _Failure | None:
+        try:
+            peer = await self._identify(_metadata_of(context), _peer_of(context))
+        except TimeoutError as error:
+            return _Failure(grpc.StatusCode.UNAVAILABLE, str(error))
+        if isinstance(peer, Refusal):
+            return _refused(peer)
         first = await anext(requests, None)
         if first is None:
             return None
         try:
-            node, request, peer = decode_node(first), decode_request(first), _peer_of(context)
+            node, request = decode_node(first), decode_request(first)
         except DecodeError as error:
             return _Failure(grpc.StatusCode.INVALID_ARGUMENT, f"not a DeltaDiscoveryRequest: {error}")
         scope = self._scope_of(node, peer)
         if isinstance(scope, Refusal):
-            return _Failure(grpc.StatusCode.PERMISSION_DENIED, scope.reason)
+            return _refused(scope)
         await self._publisher.until(lambda: self._stopping or self._publisher.published(scope) is not None)
         if self._stopping:
             return None
@@ -178,6 +199,15 @@ def _peer_of(context: Any) -> Peer:
     identity = context.auth_context()
     names = [*identity.get("x509_subject_alternative_name", ()), *identity.get("x509_common_name", ())]
     return Peer(context.peer(), tuple(dict.fromkeys(name.decode() for name in names)))
+
+
+def _metadata_of(context: Any) -> Metadata:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _refused(refusal: Refusal) -> _Failure:
+    status = grpc.StatusCode.PERMISSION_DENIED if refusal.known else grpc.StatusCode.UNAUTHENTICATED
+    return _Failure(status, refusal.reason)
 
 
 def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
