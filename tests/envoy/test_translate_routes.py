@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from proxied import Proxy, Upstream, ask, proxy, upstreams
 from gwanmun.ir import (
     Cors,
     HeaderEdits,
+    HeaderMatch,
     Host,
     HttpListener,
     HttpMatch,
@@ -31,6 +33,8 @@ from gwanmun.ir import (
     WeightedTarget,
 )
 from gwanmun.ir.route import Forward
+from gwanmun.xds import ROUTES
+from gwanmun.xds.static import documents
 
 
 @asynccontextmanager
@@ -342,3 +346,40 @@ async def test_websockets(tmp_path) -> None:
         answer = await client.send(request, stream=True)
         await answer.aclose()
         assert found["a"].seen[0]["headers"]["upgrade"] == "websocket"
+
+
+async def test_many_models_on_one_host_are_looked_up_and_still_in_order(tmp_path) -> None:
+    def by_model(name: str, path: str = "/", **more: Any) -> HttpMatch:
+        return prefix(path, headers=(header("x-model-id", name),), **more)
+
+    rules = [
+        rule(to("b"), exact("/health")),  # ahead of the models: looks at none
+        *[rule(to("a" if n % 2 else "b"), by_model(f"m{n}", "/v1")) for n in range(100)],
+        rule(Respond(202), HttpMatch(headers=(HeaderMatch("x-model-id", ValueMatch("m[0-9]+", "regex")),), method="PUT")),
+        *[rule(Respond(203), by_model(f"m{n}")) for n in range(50)],
+        rule(Respond(204)),
+    ]
+    async with serving(tmp_path, *rules) as (client, found, running):
+        (table,) = documents(running.translation, ROUTES).values()
+        assert "routes" not in table["virtual_hosts"][0]
+
+        async def status(path: str, model_id: str | None, method: str = "GET") -> int | str:
+            headers = {} if model_id is None else {"x-model-id": model_id}
+            answer = await ask(client, path, method, headers=headers)
+            return answer.by if answer.status == 200 else answer.status
+
+        for n in (0, 1, 48, 49, 98, 99):
+            assert await status("/v1/chat", f"m{n}") == ("a" if n % 2 else "b")
+            assert await status("/health", f"m{n}") == "b"
+            assert await status("/other", f"m{n}", "PUT") == 202
+            assert await status("/other", f"m{n}") == (203 if n < 50 else 204)
+        for unknown in ("m100", "m", "m1,m2", "", None):
+            assert await status("/v1", unknown) == 204
+            assert await status("/health", unknown) == "b"
+        assert await status("/v1", "m1000", "PUT") == 202
+
+        changed = [rules[0], rule(Respond(205), by_model("m1", "/v1")), *rules[1:]]
+        served = model(http(changed), backends={name: one.port for name, one in found.items()})
+        await running.show(served, bound(80, running.port))
+        assert await status("/v1", "m1") == 205
+        assert await status("/v1", "m3") == "a"

@@ -13,6 +13,7 @@ from gwanmun.ir import (
     Forward,
     Gateway,
     HeaderEdits,
+    HeaderMatch,
     Host,
     HttpListener,
     HttpMatch,
@@ -28,10 +29,11 @@ from gwanmun.ir import (
     TlsListener,
     TlsTermination,
     UdpListener,
+    ValueMatch,
     WeightedTarget,
 )
 from gwanmun.names import CertificateKey, ClusterKey, ListenerKey, MatchKey, NamespacedName, ObjectKey, RuleKey
-from gwanmun.protos import pb
+from gwanmun.protos import pb, unpack
 from gwanmun.xds import Binding, Options, Translation, names, translate
 from gwanmun.xds.types import MESSAGES, ROUTES
 
@@ -57,8 +59,20 @@ def rules(name: str) -> list[Rule]:
 
 
 RULES = rules("r") + rules("s")
+
+
+def asking(name: str, *values: str) -> list[Rule]:
+    """Rules that ask for a model, more than are tried one after the other."""
+    return [
+        Rule(MatchKey(RULES[n % 3].key.rule, n), HttpMatch(headers=(HeaderMatch(name, ValueMatch(value)),)), Respond(200))
+        for n, value in enumerate(values)
+    ]
+
+
+MODELS = asking("x-model-id", *map(str, range(70)), "1", "2")
 DOMAINS = ["*", "*.example", "a.example", "b.example", "c.example", "d.example"]
 HOSTS = [Host(domain, tuple(RULES[n : n + k])) for domain in DOMAINS for n, k in ((0, 0), (0, 2), (1, 3), (5, 9))]
+HOSTS += [Host("a.example", tuple(found)) for found in (MODELS, [*RULES[:2], *MODELS], [*MODELS[5:], RULES[3]], MODELS[1:])]
 SHARES = [(), (WeightedTarget(CLUSTERS[1], 1),), (WeightedTarget(CLUSTERS[2], 3), WeightedTarget(None, 1))]
 L4 = [L4Rule(RuleKey(ObjectKey(GROUP, "TCPRoute", "ai", str(n)), 0), shares, ("a.example",)) for n, shares in enumerate(SHARES)]
 ENDPOINTS = [Endpoint("10.0.0.1", 80, "z"), Endpoint("10.0.0.2", 80, hints=("z",), weight=2), Endpoint("be.example", 81)]
@@ -181,7 +195,13 @@ def test_a_joined_table_reads_like_one_that_is_built_whole(found: dict[str, Host
     assert [host.name for host in table.virtual_hosts] == sorted(found)
     for host in table.virtual_hosts:
         assert list(host.domains) == [host.name]
-        assert {route.name for route in host.routes} == {names.match(rule.key) for rule in found[host.name].rules}
+        if not host.HasField("matcher"):
+            assert {route.name for route in host.routes} == {names.match(rule.key) for rule in found[host.name].rules}
+            continue
+        for value, action in host.matcher.matcher_tree.exact_match_map.map.items():
+            routes = unpack(action.action.typed_config).routes
+            rules = [one for one in found[host.name].rules if {header.value.value for header in one.match.headers} <= {value}]
+            assert [route.name for route in routes] == [names.match(one.key) for one in rules]
     assert table.max_direct_response_body_size_bytes.value == 1024 * 1024
 
 

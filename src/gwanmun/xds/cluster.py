@@ -13,7 +13,7 @@ from gwanmun.protos import any_of, pb, serialize
 from gwanmun.xds import names
 from gwanmun.xds.endpoint import Place, load_assignment
 from gwanmun.xds.tls import backend_tls
-from gwanmun.xds.types import ADS, Fields, number
+from gwanmun.xds.types import ADS, Fields, extension, number
 
 _UNLIMITED: Final = 1_000_000
 """Envoy's own limits (1,024 connections and requests, 3 retries) fail under ordinary load, and are wrong for a backend whose
@@ -76,10 +76,13 @@ _EDS: Final[Fields] = {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}
 
 def _dns(assignment: Fields) -> Fields:
     return {
-        "type": "STRICT_DNS",
-        "respect_dns_ttl": True,
-        "dns_refresh_rate": _DNS_REFRESH,
-        "dns_lookup_family": "V4_PREFERRED",
+        "cluster_type": extension(
+            "envoy.clusters.dns",
+            "envoy.extensions.clusters.dns.v3.DnsCluster",
+            dns_refresh_rate=_DNS_REFRESH,
+            respect_dns_ttl=True,
+            dns_lookup_family="V4_PREFERRED",
+        ),
         "load_assignment": assignment,
     }
 

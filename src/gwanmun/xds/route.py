@@ -16,10 +16,6 @@ from gwanmun.xds.headers import composed, edit_problems, header_edits, host_set_
 from gwanmun.xds.match import route_match
 from gwanmun.xds.path import path_rewrite
 from gwanmun.xds.types import Fields, extension, number
-from gwanmun.xds.wire import part
-
-ROUTES_FIELD: Final = 3
-"""VirtualHost.routes"""
 
 NO_LIMIT: Final = timedelta(0)
 STREAM_IDLE: Final = timedelta(minutes=5)
@@ -60,12 +56,10 @@ class RouteContext:
         return next((seen for number, seen in self.advertised if number == port), port)
 
 
-def route_entries(rule: Rule, domain: str, context: RouteContext) -> bytes:
-    """The rule's entries as elements of VirtualHost.routes; usually one. `domain` is that of the virtual host."""
-    return b"".join(
-        part(ROUTES_FIELD, serialize(pb("envoy.config.route.v3.Route")(name=names.match(rule.key), **_common(rule), **fields)))
-        for fields in _entries(rule, domain, context)
-    )
+def route_entries(rule: Rule, domain: str, context: RouteContext) -> Iterator[bytes]:
+    """The rule as serialized Route messages; usually one. `domain` is that of the virtual host."""
+    for fields in _entries(rule, domain, context):
+        yield serialize(pb("envoy.config.route.v3.Route")(name=names.match(rule.key), **_common(rule), **fields))
 
 
 def rule_problems(rule: Rule) -> Iterator[str]:

@@ -1,19 +1,20 @@
 """Route tables: the hosts of a listener as a RouteConfiguration, put together from parts that are kept from last time.
 
 A table takes the one before it as a cache. What comes out depends only on what goes in now (a property test holds us to it).
-Deliberately absent: single rules (``route``), and which table belongs to which listener (``listener``).
+Deliberately absent: single hosts (``host``), and which table belongs to which listener (``listener``).
 """
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
-from gwanmun.ir import Host, Rule
+from gwanmun.ir import Host
 from gwanmun.protos import pb, serialize
 from gwanmun.xds import names
 from gwanmun.xds.difference import differing
-from gwanmun.xds.route import RouteContext, route_entries, rule_problems
+from gwanmun.xds.host import VirtualHost, virtual_host
+from gwanmun.xds.route import RouteContext
 from gwanmun.xds.types import Problem, no
 from gwanmun.xds.wire import part
 
@@ -28,31 +29,15 @@ _MAX_COPIED_RULES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class VirtualHost:
-    """A host and its serialized form: `entries` of each rule in order, `chunk` the whole as part of a table."""
-
-    host: Host
-    entries: tuple["Entry", ...]
-    chunk: bytes
-    problems: tuple[Problem, ...]
-
-
-class Entry(NamedTuple):
-    """A rule as elements of VirtualHost.routes."""
-
-    routes: bytes
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
-    """One RouteConfiguration. `source` is what it was made of; `hosts` is sorted by domain."""
+    """One RouteConfiguration. `source` is what it was made of; `hosts` and `chunks` (its elements) are sorted by domain."""
 
     name: str
     context: RouteContext
     misdirected: tuple[str, ...]
     source: Mapping[str, Host]
     hosts: Mapping[str, VirtualHost]
+    chunks: Mapping[str, bytes]
     body: bytes
 
 
@@ -100,15 +85,18 @@ def table(
         previous = None
     old = previous.hosts if previous is not None else {}
     changed, removed = differing(hosts, previous.source if previous is not None else {})
-    built = {domain: _virtual_host(hosts[domain], context, old.get(domain)) for domain in changed}
+    built = {domain: virtual_host(hosts[domain], context, old.get(domain)) for domain in changed}
     if previous is not None and not built and not removed:
         return previous
-    if not removed and built.keys() <= old.keys():
-        merged = {**old, **built}  # keeps the order
+    chunks = {domain: part(_VIRTUAL_HOSTS_FIELD, one.body) for domain, one in built.items()}
+    if previous is not None and not removed and built.keys() <= old.keys():
+        built, chunks = {**old, **built}, {**previous.chunks, **chunks}  # keeps the order
     else:
-        merged = {domain: built[domain] if domain in built else old[domain] for domain in sorted(hosts)}
-    body = b"".join([_head(name), *[virtual.chunk for virtual in merged.values()], _misdirected(misdirected, hosts)])
-    return Table(name, context, misdirected, hosts, merged, body)
+        kept = previous.chunks if previous is not None else {}
+        chunks = {domain: chunks[domain] if domain in chunks else kept[domain] for domain in sorted(hosts)}
+        built = {domain: built[domain] if domain in built else old[domain] for domain in chunks}
+    body = b"".join([_head(name), *chunks.values(), _misdirected(misdirected, hosts)])
+    return Table(name, context, misdirected, hosts, built, chunks, body)
 
 
 def shards(
@@ -160,25 +148,6 @@ def scopes(built: Shards) -> Iterator[tuple[str, bytes]]:
             key={"fragments": [{"string_key": built.name}, {"string_key": str(index)}]},
         )
         yield one.name, serialize(scope)
-
-
-def _virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) -> VirtualHost:
-    entries = _entries(host, context, before)
-    head = serialize(pb("envoy.config.route.v3.VirtualHost")(name=host.domain, domains=[host.domain]))
-    chunk = part(_VIRTUAL_HOSTS_FIELD, b"".join([head, *[entry.routes for entry in entries]]))
-    return VirtualHost(host, entries, chunk, tuple([problem for entry in entries for problem in entry.problems]))
-
-
-def _entries(host: Host, context: RouteContext, before: VirtualHost | None) -> tuple[Entry, ...]:
-    if before is None:
-        return tuple([_entry(rule, host.domain, context) for rule in host.rules])
-    known = {id(rule): entry for rule, entry in zip(before.host.rules, before.entries, strict=True)}
-    return tuple([known.get(id(rule)) or _entry(rule, host.domain, context) for rule in host.rules])
-
-
-def _entry(rule: Rule, domain: str, context: RouteContext) -> Entry:
-    problems = tuple(Problem(rule.key, message) for message in rule_problems(rule))
-    return Entry(route_entries(rule, domain, context), problems)
 
 
 def _head(name: str) -> bytes:
