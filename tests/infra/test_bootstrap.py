@@ -1,15 +1,33 @@
 """The bootstrap: accepted by Envoy itself, and equal where its options are."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import pytest
+import trustme
 
-from gwanmun.infra.bootstrap import BootstrapOptions, bootstrap, fingerprint, serialize_bootstrap
+from gwanmun.infra.bootstrap import (
+    BootstrapOptions,
+    XdsEndpoint,
+    bootstrap,
+    ca_secret_file,
+    fingerprint,
+    serialize_bootstrap,
+    token_secret_file,
+)
 from gwanmun.protos import envoy_path, from_dict, to_dict
 
 SMALL = BootstrapOptions("gw", PurePath("/run/admin.sock"), PurePath("/run/xds.sock"))
 FULL = BootstrapOptions("gw", 9901, PurePath("/run/xds.sock"), node_cluster="edge", zone="seoul-a", max_connections=1000)
+REMOTE = BootstrapOptions(
+    "gw",
+    PurePath("/run/admin.sock"),
+    XdsEndpoint("gwanmun.infra.svc", 18000, "gwanmun.infra.svc", PurePath("/run/ca.json"), PurePath("/run/token.json")),
+    max_heap_bytes=1 << 30,
+    metadata={"node": "n1"},
+    json_logs=True,
+)
 
 
 @pytest.mark.envoy
@@ -43,3 +61,23 @@ def test_fingerprints_tell_parts_apart() -> None:
     assert fingerprint(b"ab", b"c") != fingerprint(b"a", b"bc")
     assert fingerprint(serialize_bootstrap(bootstrap(SMALL))) == fingerprint(serialize_bootstrap(bootstrap(SMALL)))
     assert fingerprint(serialize_bootstrap(bootstrap(SMALL))) != fingerprint(serialize_bootstrap(bootstrap(FULL)))
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("host", ["gwanmun.infra.svc", "192.0.2.7", "2001:db8::7"])
+def test_envoy_accepts_a_control_plane_elsewhere(host: str, tmp_path: Path) -> None:
+    assert isinstance(REMOTE.xds_socket, XdsEndpoint)
+    token, ca = tmp_path / "token.json", tmp_path / "ca.json"
+    token.write_bytes(token_secret_file("abc"))
+    ca.write_bytes(ca_secret_file(trustme.CA().cert_pem.bytes().decode()))
+    endpoint = replace(REMOTE.xds_socket, host=host, ca_secret=ca, token_secret=token)
+    test_envoy_accepts_it(replace(REMOTE, xds_socket=endpoint), tmp_path)
+
+
+def test_a_control_plane_elsewhere_is_known_by_its_name_and_authority() -> None:
+    cluster = bootstrap(REMOTE)["static_resources"]["clusters"][0]
+    tls = cluster["transport_socket"]["typed_config"]
+    assert tls["sni"] == "gwanmun.infra.svc"
+    names = tls["common_tls_context"]["combined_validation_context"]["default_validation_context"]
+    assert names["match_typed_subject_alt_names"] == [{"san_type": "DNS", "matcher": {"exact": "gwanmun.infra.svc"}}]
+    from_dict("envoy.config.bootstrap.v3.Bootstrap", bootstrap(REMOTE))

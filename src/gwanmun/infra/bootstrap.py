@@ -5,13 +5,16 @@ Deliberately absent: listeners, routes and backends; file system and process.
 """
 
 import hashlib
+import ipaddress
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
 XDS_CLUSTER = "gwanmun_xds"
+XDS_TOKEN_SECRET = "gwanmun_xds_token"  # noqa: S105 (a name, not a secret)
+XDS_CA_SECRET = "gwanmun_xds_ca"  # noqa: S105 (a name, not a secret)
 
 AdminAddress = PurePath | int
 """A unix socket, or a port on 127.0.0.1."""
@@ -59,25 +62,52 @@ _RUNTIME = {
 
 
 @dataclass(frozen=True, slots=True)
+class XdsEndpoint:
+    """A control plane on another machine, over TLS. `host` is a DNS name or an IP address.
+
+    Its certificate has to be for `server_name` and signed by an authority in `ca_secret`. `token_secret` holds what this
+    proxy shows who it is with: the bearer token of every stream that it opens. Both are files as `ca_secret_file` and
+    `token_secret_file` make them; they are read again when another file is moved to their place.
+    """
+
+    host: str
+    port: int
+    server_name: str
+    ca_secret: PurePath
+    token_secret: PurePath
+
+
+@dataclass(frozen=True, slots=True)
 class BootstrapOptions:
-    """`zone` is this proxy's own; backends of the same zone can be preferred. `max_connections` bounds the connections
-    that clients hold open on the whole proxy (more are closed at once); None leaves that to the limit on open files."""
+    """`xds_socket` is where the control plane is: a unix socket of this machine, or an endpoint of the network.
+
+    `zone` is this proxy's own; backends of the same zone can be preferred. `max_connections` bounds the connections
+    that clients hold open on the whole proxy (more are closed at once); None leaves that to the limit on open files.
+    `max_heap_bytes` is what Envoy may allocate: near it memory is given back, and then requests are refused instead of
+    the process being killed. `metadata` is told to the control plane. With `json_logs` each line of Envoy's own log is an
+    object.
+    """
 
     node_id: str
     admin: AdminAddress
-    xds_socket: PurePath
+    xds_socket: PurePath | XdsEndpoint
     node_cluster: str = "gwanmun"
     zone: str | None = None
     max_connections: int | None = None
+    max_heap_bytes: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    json_logs: bool = False
 
 
 def bootstrap(options: BootstrapOptions) -> dict[str, Any]:
     """Envoy's bootstrap as its JSON says it."""
+    xds = options.xds_socket
+    cluster = _remote_xds_cluster(xds) if isinstance(xds, XdsEndpoint) else _local_xds_cluster(xds)
     document: dict[str, Any] = {
         "node": _node(options),
         "admin": _admin(options.admin),
         "dynamic_resources": _dynamic_resources(),
-        "static_resources": {"clusters": [_xds_cluster(options.xds_socket)]},
+        "static_resources": {"clusters": [cluster]},
         "layered_runtime": {"layers": [{"name": "gwanmun", "static_layer": _RUNTIME}]},
         "bootstrap_extensions": [_extension("envoy.bootstrap.internal_listener", _INTERNAL_LISTENER)],
         "stats_config": _stats_config(),
@@ -86,9 +116,26 @@ def bootstrap(options: BootstrapOptions) -> dict[str, Any]:
         # No sink is configured: numbers are brought up to date when somebody asks, and never stale.
         "stats_flush_on_admin": True,
     }
-    if options.max_connections is not None:
-        document["overload_manager"] = _connection_limit(options.max_connections)
+    if options.max_connections is not None or options.max_heap_bytes is not None:
+        document["overload_manager"] = _overload_manager(options)
+    if options.json_logs:
+        document["application_log_config"] = {"log_format": {"json_format": _LOG_LINE}}
     return document
+
+
+def token_secret_file(token: str) -> bytes:
+    """What `XdsEndpoint.token_secret` holds."""
+    return _secret_file({"name": XDS_TOKEN_SECRET, "generic_secret": {"secret": {"inline_string": token}}})
+
+
+def ca_secret_file(pem: str) -> bytes:
+    """What `XdsEndpoint.ca_secret` holds."""
+    return _secret_file({"name": XDS_CA_SECRET, "validation_context": {"trusted_ca": {"inline_string": pem}}})
+
+
+def _secret_file(secret: Mapping[str, Any]) -> bytes:
+    kind = _TYPE + "envoy.extensions.transport_sockets.tls.v3.Secret"
+    return json.dumps({"resources": [{"@type": kind, **secret}]}).encode()
 
 
 def serialize_bootstrap(document: Mapping[str, Any]) -> bytes:
@@ -108,6 +155,14 @@ _TYPE = "type.googleapis.com/"
 _INTERNAL_LISTENER = "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECTION_MONITOR = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+_HEAP_MONITOR = "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
+_UPSTREAM_TLS = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+_INJECTOR = "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector"
+_GENERIC_CREDENTIAL = "envoy.extensions.http.injected_credentials.generic.v3.Generic"
+_UPSTREAM_CODEC = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
+
+_LOG_LINE = {"timestamp": "%Y-%m-%dT%T.%fZ", "level": "%l", "logger": "envoy.%n", "event": "%j"}
+"""spdlog's flags, all of which Envoy allows in JSON; %j is the message, escaped."""
 
 
 def _extension(name: str, type_name: str, **fields: Any) -> dict[str, Any]:
@@ -118,6 +173,8 @@ def _node(options: BootstrapOptions) -> dict[str, Any]:
     node: dict[str, Any] = {"id": options.node_id, "cluster": options.node_cluster}
     if options.zone is not None:
         node["locality"] = {"zone": options.zone}
+    if options.metadata:
+        node["metadata"] = dict(options.metadata)
     return node
 
 
@@ -154,24 +211,86 @@ def _dynamic_resources() -> dict[str, Any]:
     }
 
 
-def _xds_cluster(socket: PurePath) -> dict[str, Any]:
-    """No HTTP/2 keepalive: a unix socket tells at once when its other end is gone, and gRPC servers take pings more
-    often than every five minutes for an attack and close the stream."""
+def _local_xds_cluster(socket: PurePath) -> dict[str, Any]:
+    """No keepalive: a unix socket tells at once when its other end is gone."""
     return {
         "name": XDS_CLUSTER,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": _TYPE + _HTTP_OPTIONS,
-                "explicit_http_config": {"http2_protocol_options": {}},
-            }
+        "typed_extension_protocol_options": _http2(),
+        "load_assignment": _assignment({"pipe": {"path": str(socket)}}),
+    }
+
+
+def _remote_xds_cluster(endpoint: XdsEndpoint) -> dict[str, Any]:
+    """Probes of TCP find a machine that has gone without a word. Pings of HTTP/2 would too, but gRPC servers take those
+    that come more often than every five minutes for an attack, and close the stream."""
+    return {
+        "name": XDS_CLUSTER,
+        # A name is resolved anew for every connection: the control plane may have moved.
+        "type": "STATIC" if _is_ip(endpoint.host) else "STRICT_DNS",
+        "connect_timeout": "5s",
+        "upstream_connection_options": {
+            "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interval": 5}
         },
-        "load_assignment": {
-            "cluster_name": XDS_CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}],
+        "typed_extension_protocol_options": _http2([_credential(endpoint.token_secret), _UPSTREAM_CODEC_FILTER]),
+        "transport_socket": _extension(
+            "envoy.transport_sockets.tls",
+            _UPSTREAM_TLS,
+            sni=endpoint.server_name,
+            common_tls_context={
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+                "combined_validation_context": {
+                    "default_validation_context": {
+                        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": endpoint.server_name}}]
+                    },
+                    "validation_context_sds_secret_config": _secret_source(XDS_CA_SECRET, endpoint.ca_secret),
+                },
+            },
+        ),
+        "load_assignment": _assignment({"socket_address": {"address": endpoint.host, "port_value": endpoint.port}}),
+    }
+
+
+_UPSTREAM_CODEC_FILTER = _extension("envoy.filters.http.upstream_codec", _UPSTREAM_CODEC)
+
+
+def _credential(secret: PurePath) -> dict[str, Any]:
+    credential = _extension(
+        "envoy.http.injected_credentials.generic",
+        _GENERIC_CREDENTIAL,
+        credential=_secret_source(XDS_TOKEN_SECRET, secret),
+        header="authorization",
+        header_value_prefix="Bearer ",
+    )
+    return _extension("envoy.filters.http.credential_injector", _INJECTOR, overwrite=True, credential=credential)
+
+
+def _secret_source(name: str, file: PurePath) -> dict[str, Any]:
+    return {
+        "name": name,
+        "sds_config": {
+            "resource_api_version": "V3",
+            "path_config_source": {"path": str(file), "watched_directory": {"path": str(file.parent)}},
         },
     }
+
+
+def _http2(filters: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    options: dict[str, Any] = {"@type": _TYPE + _HTTP_OPTIONS, "explicit_http_config": {"http2_protocol_options": {}}}
+    return {_HTTP_OPTIONS: {**options, "http_filters": list(filters)} if filters else options}
+
+
+def _assignment(address: Mapping[str, Any]) -> dict[str, Any]:
+    return {"cluster_name": XDS_CLUSTER, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _stats_config() -> dict[str, Any]:
@@ -182,10 +301,30 @@ def _stats_config() -> dict[str, Any]:
     }
 
 
-def _connection_limit(connections: int) -> dict[str, Any]:
-    monitor = _extension(
-        "envoy.resource_monitors.global_downstream_max_connections",
-        _CONNECTION_MONITOR,
-        max_active_downstream_connections=connections,
-    )
-    return {"refresh_interval": "0.25s", "resource_monitors": [monitor]}
+def _overload_manager(options: BootstrapOptions) -> dict[str, Any]:
+    manager: dict[str, Any] = {"refresh_interval": "0.25s", "resource_monitors": []}
+    if options.max_connections is not None:
+        monitor = _extension(
+            "envoy.resource_monitors.global_downstream_max_connections",
+            _CONNECTION_MONITOR,
+            max_active_downstream_connections=options.max_connections,
+        )
+        manager["resource_monitors"].append(monitor)
+    if options.max_heap_bytes is not None:
+        monitor = _extension(_HEAP, _HEAP_MONITOR, max_heap_size_bytes=options.max_heap_bytes)
+        manager["resource_monitors"].append(monitor)
+        manager["actions"] = [_at_heap(action, part) for action, part in _NEAR_THE_LIMIT]
+    return manager
+
+
+_HEAP = "envoy.resource_monitors.fixed_heap"
+_NEAR_THE_LIMIT = (
+    ("envoy.overload_actions.shrink_heap", 0.90),
+    ("envoy.overload_actions.disable_http_keepalive", 0.95),
+    ("envoy.overload_actions.stop_accepting_requests", 0.98),
+)
+"""What is done from which part of the heap on."""
+
+
+def _at_heap(action: str, part: float) -> dict[str, Any]:
+    return {"name": action, "triggers": [{"name": _HEAP, "threshold": {"value": part}}]}
