@@ -68,9 +68,11 @@ def _application(gateway: Controlled) -> Starlette:
         return JSONResponse(gateway.status())
 
     async def xds(request: Request) -> JSONResponse:
-        return JSONResponse(
-            gateway.envoy_configuration(request.query_params.get("kind", ""), request.query_params.get("name", ""))
-        )
+        try:
+            shown = gateway.envoy_configuration(request.query_params.get("kind", ""), request.query_params.get("name", ""))
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        return JSONResponse(shown)
 
     async def explain(request: Request) -> JSONResponse:
         asked = await request.json()
@@ -94,8 +96,12 @@ def _application(gateway: Controlled) -> Starlette:
     )
 
 
+class NotRunningError(UserError):
+    """No gateway serves the folder; a socket may lie there from one that was killed."""
+
+
 class ControlClient:
-    """Asks the gateway of a folder. `ask` raises UserError where none runs."""
+    """Asks the gateway of a folder. `ask` raises NotRunningError where none runs, UserError for what it refuses."""
 
     def __init__(self, socket: Path, folder: str) -> None:
         self._socket = socket
@@ -106,17 +112,13 @@ class ControlClient:
         """The one that serves these paths: the first names the run directory."""
         return cls(run_directory(paths[0], os.environ).path / SOCKET, str(paths[0]))
 
-    @property
-    def is_there(self) -> bool:
-        return self._socket.exists()
-
     async def ask(self, method: str, path: str, *, content: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
         async with httpx.AsyncClient(transport=transport, base_url="http://gwanmun", timeout=_LONG_POLL_S + 5) as client:
             try:
                 response = await client.request(method, path, params=query, json=content)
             except httpx.TransportError:
-                raise UserError(f'no gateway serves {self._folder}; start one with "gwanmun up {self._folder}"') from None
+                raise NotRunningError(f'no gateway serves {self._folder}; start one with "gwanmun up {self._folder}"') from None
         told: dict[str, Any] = response.json()
         if response.status_code != httpx.codes.OK:
             raise UserError(told.get("error", f"the gateway answered {response.status_code}"))

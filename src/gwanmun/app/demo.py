@@ -5,6 +5,7 @@ does, sends the requests of `REQUESTS` and tells a `Printer` who answered. Nothi
 """
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,7 +18,8 @@ import gwanmun
 from gwanmun.app.certificates import Authority, tls_secret
 from gwanmun.app.errors import UserError
 from gwanmun.app.probe import Answer, Probe
-from gwanmun.app.standalone import Standalone, StandaloneOptions
+from gwanmun.app.standalone import Standalone, StandaloneOptions, end
+from gwanmun.infra.rundir import run_directory
 from gwanmun.names import NamespacedName
 from gwanmun.providers import ServiceBinding
 from gwanmun.sim.server import SimServer
@@ -144,6 +146,7 @@ async def demo_world(concurrency: int | None = None) -> AsyncIterator[DemoWorld]
         folder = Path(tempfile.mkdtemp(prefix="gwanmun-demo-"))
         stack.callback(shutil.rmtree, folder)
         authority, manifests = folder / "authority.pem", folder / "manifests"
+        stack.push_async_callback(_forget, manifests)
         authority.write_text(_lay_out(manifests))
         servers = {service: SimServer(spec) for service, spec in SERVERS.items()}
         bindings = []
@@ -158,6 +161,12 @@ async def demo_world(concurrency: int | None = None) -> AsyncIterator[DemoWorld]
         stack.push_async_callback(gateway.stop, serving)
         await gateway.wait_until_serving(serving)
         yield DemoWorld(gateway, serving, servers, manifests, authority)
+
+
+async def _forget(manifests: Path) -> None:
+    """Nobody serves this folder again: end what a fault may have left running, and remove its run directory."""
+    await end((manifests,))
+    shutil.rmtree(run_directory(manifests, os.environ).path)
 
 
 @dataclass(frozen=True, slots=True)

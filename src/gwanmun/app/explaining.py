@@ -1,6 +1,7 @@
 """Explanations, from the running gateway of a folder where there is one, else from its manifests alone."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from gwanmun.app.accesslog import find_request
 from gwanmun.app.errors import UserError
 from gwanmun.app.offline import resolve_folders
 from gwanmun.explain import Explanation, Request, explain
+from gwanmun.infra.envoy import MODULE
 from gwanmun.infra.rundir import run_directory
 from gwanmun.providers import parse_binding
 
@@ -27,18 +29,20 @@ def explain_request(
     folder: Path, method: str, url: str, headers: dict[str, str], body: bytes, bind: Sequence[str]
 ) -> dict[str, Any]:
     """What happens to a request, as plain data. UserError for a URL that is none."""
-    from gwanmun.app.control import ControlClient
+    from gwanmun.app.control import ControlClient, NotRunningError
 
     client = ControlClient.of((folder.resolve(),))
-    if client.is_there and not bind:
+    if not bind:
         asked = {"method": method, "url": url, "headers": headers, "body": body.decode(errors="replace")}
-        return asyncio.run(client.ask("POST", "/explain", content=asked))
+        with contextlib.suppress(NotRunningError):
+            return asyncio.run(client.ask("POST", "/explain", content=asked))
     try:
         request = Request.of(method, url, headers, body)
         bindings = [parse_binding(text) for text in bind]
     except ValueError as error:
         raise UserError(str(error)) from None
-    return explanation_document(explain(resolve_folders([folder], bindings).resolution.model, request))
+    model = resolve_folders([folder], bindings).resolution.model
+    return explanation_document(explain(model, request, reads_bodies=MODULE.exists()))
 
 
 def served_request(folder: Path, request_id: str) -> dict[str, Any] | None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from gwanmun.api.load import Problem
 from gwanmun.app.errors import UserError
+from gwanmun.app.unheard import unheard
+from gwanmun.names import ObjectKey
 from gwanmun.providers import FolderProvider, ServiceBinding, SourceProblem, bound_slices
 from gwanmun.resolve.model import Resolution, resolve
 from gwanmun.resources import Snapshot
@@ -13,9 +15,10 @@ from gwanmun.resources import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """`documents` counts the objects that were found."""
+    """`documents` counts the objects that were found; `unheard` are those that nobody here answers for, with the reason."""
 
     resolution: Resolution
+    unheard: tuple[tuple[ObjectKey, str], ...]
     problems: tuple[Problem | SourceProblem, ...]
     documents: int
 
@@ -29,4 +32,6 @@ def resolve_folders(paths: Sequence[Path], bindings: Sequence[ServiceBinding] = 
     objects = {key: obj for key, obj in changes.objects.items() if obj is not None}
     slices, unbound = bound_slices(bindings, objects)
     snapshot, _ = Snapshot().apply({**objects, **slices})
-    return Resolved(resolve(snapshot), (*changes.problems, *unbound), len(objects))
+    resolution = resolve(snapshot)
+    silent = tuple(sorted(unheard(snapshot, resolution.statuses)))
+    return Resolved(resolution, silent, (*changes.problems, *unbound), len(objects))

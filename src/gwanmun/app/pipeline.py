@@ -32,8 +32,9 @@ class PipelineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Everything at one moment: what was resolved, where it is bound, and what Envoy is given."""
+    """Everything at one moment: what is declared, what was resolved, where it is bound, and what Envoy is given."""
 
+    snapshot: Snapshot
     resolution: Resolution
     ports: PortPlan
     translation: Translation
@@ -82,7 +83,7 @@ class Pipeline:
         envoy = replace(self._options.envoy, bindings=envoy_bindings(plan))
         self._translation = translate(resolution.model, envoy, self._translation)
         self._resources = with_changes(self._resources, self._translation)
-        return Picture(resolution, plan, self._translation, self._resources, tuple(unbound))
+        return Picture(self._snapshot, resolution, plan, self._translation, self._resources, tuple(unbound))
 
 
 def envoy_bindings(plan: PortPlan) -> dict[EnvoyPort, tuple[Binding, ...]]:

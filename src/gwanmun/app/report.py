@@ -5,9 +5,12 @@ from typing import Any, assert_never
 
 from gwanmun.api.load import Problem
 from gwanmun.app.pipeline import Picture
+from gwanmun.app.unheard import unheard
 from gwanmun.infra.local import Adopted, EnvoyStatus, Event, Failed, HotRestarted, Notice, Ready, Started
+from gwanmun.names import ObjectKey
 from gwanmun.protos import pb, to_dict
 from gwanmun.providers import SourceProblem
+from gwanmun.resolve.status import Status
 from gwanmun.status import rows
 from gwanmun.xds.translate import Translation
 from gwanmun.xds.types import MESSAGES, SECRET
@@ -34,15 +37,33 @@ def problem_line(problem: Problem | SourceProblem) -> str:
     return f"{where}: {problem.severity}: {text}"
 
 
-def picture_problems(picture: Picture) -> set[str]:
-    """Everything that is wrong with what is declared, and with where it should be bound."""
-    lines = {
+class PictureProblems:
+    """Everything that is wrong with what is declared, and with where it should be bound.
+
+    Remembers what it said of each status: of thousands of objects a change touches a few.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[ObjectKey, tuple[Status, tuple[str, ...]]] = {}
+
+    def lines(self, picture: Picture) -> set[str]:
+        before, self._said = self._said, {}
+        for key, status in picture.resolution.statuses.items():
+            known = before.get(key)
+            self._said[key] = known if known is not None and known[0] is status else (status, status_lines(key, status))
+        lines = {line for _, said in self._said.values() for line in said}
+        lines |= {f"{key}: {message}" for key, message in unheard(picture.snapshot, picture.resolution.statuses)}
+        lines |= {f"{problem.key}: {problem.message}" for problem in picture.ports.problems}
+        return lines | {f"{key}: {message}" for key, message in picture.translation.problems}
+
+
+def status_lines(key: ObjectKey, status: Status) -> tuple[str, ...]:
+    """What a status says is wrong, a line for each."""
+    return tuple(
         f"{row.kind} {row.namespace}/{row.name}{f' ({row.part})' if row.part else ''}: {detail}"
-        for row in rows(picture.resolution.statuses)
+        for row in rows({key: status})
         for detail in row.details
-    }
-    lines |= {f"{problem.key}: {problem.message}" for problem in picture.ports.problems}
-    return lines | {f"{key}: {message}" for key, message in picture.translation.problems}
+    )
 
 
 def address_lines(picture: Picture) -> Iterator[str]:

@@ -1,11 +1,12 @@
 """The Envoy configuration of a folder: of its running gateway, or as it would be."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gwanmun.app.control import ControlClient
+from gwanmun.app.control import ControlClient, NotRunningError
 from gwanmun.app.errors import UserError
 from gwanmun.app.offline import resolve_folders
 from gwanmun.app.pipeline import envoy_bindings
@@ -22,8 +23,9 @@ def folder_configuration(paths: Sequence[Path], bind: Sequence[str], *, kind: st
     """By kind of resource. UserError for what is asked wrongly."""
     client = ControlClient.of([path.resolve() for path in paths])
     try:
-        if client.is_there and not bind:
-            return asyncio.run(client.ask("GET", "/xds", kind=kind, name=name))
+        if not bind:
+            with contextlib.suppress(NotRunningError):
+                return asyncio.run(client.ask("GET", "/xds", kind=kind, name=name))
         model = resolve_folders(paths, [parse_binding(text) for text in bind]).resolution.model
         plan = plan_ports(
             model.gateways.values(),

@@ -7,11 +7,12 @@ run directory; when it is killed Envoy serves on, and the next one of the same f
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import os
 import random
 import signal
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -48,6 +49,7 @@ SCOPE = "local"
 """One machine has one proxy, which gets everything."""
 
 ACCESS_LOG = "access.log"
+_TELL_AFTER_S = 0.05
 
 log = structlog.get_logger()
 
@@ -81,6 +83,7 @@ class Standalone:
         self._observer = observer
         self._publisher = Publisher()
         self._picture: Picture | None = None
+        self._picture_problems = report.PictureProblems()
         self._sources: tuple[str, ...] = ()
         self._module: Module | NoModule = NoModule("the gateway has not started")
         self._binary: EnvoyBinary | None = None
@@ -91,7 +94,7 @@ class Standalone:
 
     async def run(self) -> None:
         """Serve until asked to stop. UserError where it cannot even start."""
-        rundir, self._binary = _prepare(self.options.paths)
+        rundir, self._binary = _prepare(self.options)
         async with AsyncExitStack() as stack:
             stack.enter_context(_held(rundir))
             self._module = place_module(rundir)
@@ -104,11 +107,12 @@ class Standalone:
             bound_before = read_bindings(rundir)
             self._envoy = self._local_envoy(rundir, self._binary)
             await self._envoy.start(bootstrap(self._bootstrap_options(rundir)))
-            stack.push_async_callback(self._envoy.stop)
+            stack.push_async_exit(self._end_envoy)
             _stop_on_signals(self)
-            async with _in_background(
-                self._follow(rundir, bound_before), keep_small(rundir.path / ACCESS_LOG, self._envoy.admin)
-            ) as tasks:
+            works = [self._follow(rundir, bound_before), keep_small(rundir.path / ACCESS_LOG, self._envoy.admin)]
+            if self._observer is not None:
+                works.append(self._keep_telling(self._observer))
+            async with _in_background(*works) as tasks:
                 stopping = asyncio.create_task(self._stopping.wait())
                 await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
@@ -183,7 +187,15 @@ class Standalone:
             raise ValueError("the gateway has not read its manifests yet")
         model = self._picture.resolution.model
         ports = {bound.port: key.port for key, each in self._picture.ports.bindings.items() for bound in each}
-        return explanation_document(explain(model, Request.of(method, url, headers, body).via(ports)))
+        request = Request.of(method, url, headers, body).via(ports)
+        return explanation_document(explain(model, request, reads_bodies=self.has_module))
+
+    async def _end_envoy(self, error: type[BaseException] | None, *_: object) -> None:
+        assert self._envoy is not None
+        if error is None or issubclass(error, asyncio.CancelledError):
+            await self._envoy.stop()
+        else:
+            await self._envoy.leave()  # our own fault takes no traffic away: the next `up` takes Envoy over
 
     async def _first_served(self) -> None:
         while self._envoy is None:  # noqa: ASYNC110  run() has not come this far
@@ -226,7 +238,7 @@ class Standalone:
     def _problems(self) -> set[str]:
         lines = set(self._sources)
         if self._picture is not None:
-            lines |= report.picture_problems(self._picture)
+            lines |= self._picture_problems.lines(self._picture)
         if isinstance(self._module, NoModule):
             lines.add(self._module.reason)
         for proxy in self._publisher.proxies(SCOPE):
@@ -239,9 +251,17 @@ class Standalone:
         self._version += 1
         news, self._news = self._news, asyncio.Event()
         news.set()
-        if self._observer is not None and self._picture is not None:
-            self._observer.addresses(set(report.address_lines(self._picture)))
-            self._observer.problems(self._problems())
+
+    async def _keep_telling(self, observer: Observer) -> None:
+        """Tell the observer what has changed, a moment later: what is on its way to Envoy goes first."""
+        told = 0
+        while True:
+            await self.changed(told)
+            await asyncio.sleep(_TELL_AFTER_S)
+            told = self._version
+            if self._picture is not None:
+                observer.addresses(set(report.address_lines(self._picture)))
+                observer.problems(self._problems())
 
     def _local_envoy(self, rundir: RunDir, binary: EnvoyBinary) -> LocalEnvoy:
         return LocalEnvoy(
@@ -281,10 +301,15 @@ def _changed_names(picture: Picture) -> dict[str, tuple[str, ...]]:
     return {type_url: tuple(names) for type_url, names in picture.translation.changed.items() if names}
 
 
-def _prepare(paths: Sequence[Path]) -> tuple[RunDir, EnvoyBinary]:
+def _prepare(options: StandaloneOptions) -> tuple[RunDir, EnvoyBinary]:
+    paths = options.paths
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} is not there; name a folder or file of manifests")
+    try:
+        ipaddress.ip_address(options.address)
+    except ValueError:
+        raise UserError(f'--address "{options.address}" is not an IP address such as 127.0.0.1') from None
     try:
         return run_directory(paths[0], os.environ), find_envoy()
     except (RunDirError, EnvoyBinaryError) as error:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import Bind, Format, Output, Paths, emit, table
+from gwanmun.cli.output import Bind, Format, Output, Paths, bindings_of, emit, table
 
 
 def check(
@@ -23,10 +23,10 @@ def check(
     """
     from gwanmun.app.offline import resolve_folders
     from gwanmun.app.report import problem_line
-    from gwanmun.providers import SourceProblem, parse_binding
+    from gwanmun.providers import SourceProblem
     from gwanmun.status import rows, status_document
 
-    resolved = resolve_folders(paths, [parse_binding(text) for text in bind])
+    resolved = resolve_folders(paths, bindings_of(bind))
     statuses = resolved.resolution.statuses
     shown = rows(statuses)
     serious = [
@@ -35,6 +35,8 @@ def check(
     if output is Format.table:
         for problem in resolved.problems:
             typer.echo(problem_line(problem), err=True)
+        for key, message in resolved.unheard:
+            typer.echo(f"{key}: {message}", err=True)
         for row in shown:
             for detail in row.details:
                 typer.echo(f"{row.kind} {row.namespace}/{row.name} {row.part}: {detail}", err=True)
@@ -53,12 +55,17 @@ def check(
                 for row in shown
             ],
         )
-        wrong = sum(not row.healthy for row in shown)
-        typer.echo(f"{resolved.documents} objects, {len(resolved.problems)} problems in files, {wrong} conditions wrong")
+        wrong = sum(not row.healthy for row in shown) + len(resolved.unheard)
+        typer.echo(
+            f"{resolved.documents} objects, {len(resolved.problems)} problems in files, {wrong} conditions or references wrong"
+        )
     else:
         emit(
             {
-                "problems": [problem_line(problem) for problem in resolved.problems],
+                "problems": [
+                    *(problem_line(problem) for problem in resolved.problems),
+                    *(f"{key}: {message}" for key, message in resolved.unheard),
+                ],
                 "objects": [
                     {
                         "group": key.group,
@@ -72,5 +79,5 @@ def check(
             },
             output,
         )
-    if serious or any(not row.healthy for row in shown):
+    if serious or resolved.unheard or any(not row.healthy for row in shown):
         raise typer.Exit(1)

@@ -33,7 +33,7 @@ def explain(
             fail(f"no request {url} is in the access log of the gateway of {folder}")
         emit(entry, Format.yaml if output is Format.table else output)
         return
-    body = Path(data[1:]).read_bytes() if data.startswith("@") else data.encode()
+    body = _body(data)
     headers = dict(_header(text) for text in header)
     told = explain_request(folder, method or ("POST" if body else "GET"), url, headers, body, bind)
     if output is Format.table:
@@ -42,6 +42,15 @@ def explain(
         emit(told, output)
     if not told["outcome"].startswith(("forwarded", "3")):
         raise typer.Exit(1)
+
+
+def _body(data: str) -> bytes:
+    if not data.startswith("@"):
+        return data.encode()
+    try:
+        return Path(data[1:]).read_bytes()
+    except OSError as error:
+        fail(f"--data {data}: {error.strerror}")
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -5,9 +5,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from gwanmun.providers import ServiceBinding
 
 
 class Format(StrEnum):
@@ -48,6 +51,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str |
     for row in rows:
         made.add_row(*row)
     console.print(made)
+
+
+def bindings_of(texts: Sequence[str]) -> "tuple[ServiceBinding, ...]":
+    """What the `--bind` options say; ends the command where one is wrong."""
+    from gwanmun.providers import parse_binding
+
+    try:
+        return tuple(parse_binding(text) for text in texts)
+    except ValueError as error:
+        fail(f"--bind {error}")
 
 
 def fail(message: str) -> NoReturn:

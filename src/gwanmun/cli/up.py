@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import Bind, Paths
+from gwanmun.cli.output import Bind, Paths, bindings_of, fail
 
 
 def up(
@@ -32,14 +32,8 @@ def up(
     """
     from gwanmun.app.logs import configure_logs
     from gwanmun.app.standalone import Standalone, StandaloneOptions
-    from gwanmun.cli.output import fail
     from gwanmun.cli.progress import TerminalObserver
-    from gwanmun.providers import parse_binding
 
-    try:
-        bindings = tuple(parse_binding(text) for text in bind)
-    except ValueError as error:
-        fail(f"--bind {error}")
     if log_format not in ("text", "json"):
         fail(f'--log-format "{log_format}" is not one of text, json')
     configure_logs(log_format)
@@ -47,7 +41,7 @@ def up(
         paths=tuple(path.resolve() for path in paths),
         address=address,
         zone=zone,
-        bindings=bindings,
+        bindings=bindings_of(bind),
         concurrency=concurrency or None,
         controllers=tuple(controller),
         drain_seconds=drain_seconds,

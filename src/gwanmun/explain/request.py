@@ -4,13 +4,13 @@ The rules of matching are the Gateway API's, the order is the model's own: the f
 the proxy does it. Nothing is sent.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 from urllib.parse import parse_qsl, urlsplit
 
 from gwanmun import ir
+from gwanmun.explain.body import BodyReading, read_body
 from gwanmun.explain.match import mismatch
 from gwanmun.names import ListenerKey, NamespacedName
 
@@ -91,8 +91,8 @@ class Explanation:
     shares: tuple[Share, ...] = ()
 
 
-def explain(model: ir.Model, request: Request) -> Explanation:
-    """What the gateway does with a request."""
+def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True) -> Explanation:
+    """What the gateway does with a request. `reads_bodies` is False where the native module is missing."""
     found = list(_listeners(model, request))
     if not found:
         return Explanation(_nobody_listens(model, request))
@@ -106,11 +106,15 @@ def explain(model: ir.Model, request: Request) -> Explanation:
     if domain is None:
         there = ", ".join(listener.hosts) or "none"
         return replace(known, outcome=f"404: no route has the host {request.host}; there are {there}")
-    request, learnt = _read_model(request, listener.inference)
+    reading = _read_body(request, listener.inference, reads_bodies=reads_bodies)
+    known = replace(known, host=domain, facts=(*facts, *reading.facts))
+    if reading.refused:
+        return replace(known, outcome=reading.refused)
+    request = _with_model(request, listener.inference, reading)
     taken, verdicts = _judge(listener.hosts[domain], request)
-    known = replace(known, host=domain, facts=(*facts, *learnt), verdicts=verdicts)
+    known = replace(known, verdicts=verdicts)
     if taken is None:
-        return replace(known, outcome=f"404: none of the {len(verdicts)} rules of host {domain} matches")
+        return replace(known, outcome=_unmatched(request, listener, reading, domain, len(verdicts)))
     return replace(known, outcome=_outcome(taken), shares=tuple(_shares(model, taken.action)))
 
 
@@ -154,26 +158,29 @@ def _most_specific(domains: "Mapping[str, object] | tuple[str, ...]", host: str)
     return "*" if "*" in domains else None
 
 
-def _read_model(request: Request, inference: ir.InferenceSettings | None) -> tuple[Request, list[str]]:
-    """The request with the model's header, as the module sets it from the body where the client sent none."""
+def _read_body(request: Request, inference: ir.InferenceSettings | None, *, reads_bodies: bool) -> BodyReading:
     if inference is None or not inference.model_header:
-        return request, []
-    header = inference.model_header
-    if header in request.headers:
-        return request, [f"{header}: {request.headers[header]} (sent by the client)"]
-    if not request.body:
-        return request, []
-    if len(request.body) > inference.max_request_bytes:
-        return request, [f"413: the body has more than {inference.max_request_bytes} bytes"]
-    try:
-        body = json.loads(request.body)
-    except ValueError as error:
-        return request, [f"the body is not JSON ({error}), so no model is known"]
-    model = body.get("model") if isinstance(body, dict) else None
-    if not isinstance(model, str):
-        return request, ['the body has no top-level "model"']
-    sent = replace(request, headers={**request.headers, header: model})
-    return sent, [f"{header}: {model} (read from the body)"]
+        return BodyReading()
+    if not reads_bodies:
+        return BodyReading(facts=("bodies are not read, since the native module is missing",) if request.body else ())
+    return read_body(request.headers, request.body, inference)
+
+
+def _with_model(request: Request, inference: ir.InferenceSettings | None, reading: BodyReading) -> Request:
+    """The request with the model's header, as the module sets it from the body where the client sent none."""
+    if inference is None or reading.model is None:
+        return request
+    return replace(request, headers={**request.headers, inference.model_header: reading.model})
+
+
+def _unmatched(request: Request, listener: ir.HttpListener, reading: BodyReading, domain: str, rules: int) -> str:
+    """What is answered where no rule takes the request; model APIs are told what is wrong with the model."""
+    if reading.problem:
+        return f"400: {reading.problem}, and none of the {rules} rules of host {domain} matches without a model"
+    model = request.headers.get(listener.inference.model_header) if listener.inference else None
+    if model is not None:
+        return f"404: the model {model} is not served here: none of the {rules} rules of host {domain} matches"
+    return f"404: none of the {rules} rules of host {domain} matches"
 
 
 def _judge(host: ir.Host, request: Request) -> tuple[ir.Rule | None, tuple[Verdict, ...]]:

@@ -8,6 +8,7 @@ loop.
 import asyncio
 import contextlib
 import os
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,19 +47,20 @@ class FolderProvider:
 
     def scan(self) -> Changes:
         """Read what has changed on disk. Blocking; `watch` calls it in a thread."""
-        present, problems = self._list()
+        present, problems, away = self._list()
         for path, stamp in present.items():
             if self._stamps.get(path) == stamp:
                 continue
             try:
                 self._files = self._files.put(path, load_text(_read(Path(path)), path))
             except (OSError, ValueError) as error:
-                problems.append(SourceProblem(path, f"cannot be read ({error}); what it said before stays in force"))
+                problems.append(_unreadable(Path(path), error))
                 continue
             self._stamps[path] = stamp
-        for path in [path for path in self._stamps if path not in present and not self._vanished(path)]:
-            self._files = self._files.remove(path)
-            del self._stamps[path]
+        for path in [path for path in self._stamps if path not in present]:
+            if not any(Path(path).is_relative_to(root) for root in away):
+                self._files = self._files.remove(path)
+                del self._stamps[path]
         objects, doubles = self._files.objects()
         changes = difference(self._objects, objects)
         self._objects = objects
@@ -79,63 +81,92 @@ class FolderProvider:
 
     async def _touched(self) -> AsyncIterator[None]:
         """Something may have changed under the paths. Ends where they have to be watched anew."""
-        existing = [path for path in self.paths if path.exists()]
-        if len(existing) < len(self.paths):
-            yield None
-            await asyncio.sleep(_WATCH_AGAIN_S)
-            return
-        inodes = [_stamp(path) for path in existing]
-        # A file is watched through its folder: editors replace files by renaming another over them.
-        roots = {path if path.is_dir() else path.parent for path in existing}
-        yield None  # what changed before the watch stood
-        with contextlib.suppress(FileNotFoundError):
-            async for _ in watchfiles.awatch(
-                *roots, watch_filter=None, step=_SETTLE_MS, debounce=400, rust_timeout=2000, yield_on_timeout=True
-            ):
-                yield None
-                if [_stamp(path) for path in self.paths if path.exists()] != inodes:
-                    return  # the folder itself was replaced: its watch is on the old one
+        yield None
+        watched = [_identity(path) for path in self.paths]
+        if None not in watched:
+            # A file is watched through its folder: editors replace files by renaming another over them.
+            folders = [path for path in self.paths if path.is_dir()]
+            roots = {*folders, *(path.parent for path in self.paths if path not in folders)}
+            with contextlib.suppress(OSError):  # gone again, or more folders than the kernel lets us watch: looked at below
+                async for _ in watchfiles.awatch(
+                    *roots,
+                    watch_filter=None,
+                    step=_SETTLE_MS,
+                    debounce=400,
+                    rust_timeout=2000,
+                    yield_on_timeout=True,
+                    recursive=bool(folders),
+                    ignore_permission_denied=True,
+                ):
+                    yield None
+                    if [_identity(path) for path in self.paths] != watched:
+                        return  # the folder itself was replaced: its watch is on the old one
+        await asyncio.sleep(_WATCH_AGAIN_S)
 
-    def _list(self) -> tuple[dict[str, tuple[int, ...]], list[Problem | SourceProblem]]:
+    def _list(self) -> tuple[dict[str, tuple[int, ...]], list[Problem | SourceProblem], list[Path]]:
+        """Stamps of the files that there are, what is wrong, and the folders that could not be looked into."""
         present: dict[str, tuple[int, ...]] = {}
         problems: list[Problem | SourceProblem] = []
+        away: list[Path] = []
         for root in self.paths:
-            try:
-                found = [root] if root.is_file() else sorted(_walk(root))
-            except OSError as error:
-                problems.append(
-                    SourceProblem(str(root), f"is not there ({error.strerror}); what it said before stays in force")
-                )
-                continue
-            for path in found:
+            found, closed = _walk(root)
+            for folder, error in closed:
+                away.append(folder)
+                problems.append(_unreadable(folder, error))
+            for path in sorted(found):
                 if len(present) >= MAX_FILES:
                     problems.append(
                         SourceProblem(str(root), f"holds more than {MAX_FILES} manifest files; the rest is ignored")
                     )
                     break
-                with contextlib.suppress(FileNotFoundError):  # gone between listing and looking: the next scan knows
+                try:
                     status = path.stat()
-                    present[str(path)] = (status.st_mtime_ns, status.st_size, status.st_ino)
-        return present, problems
+                except FileNotFoundError:
+                    continue  # deleted since it was listed
+                except OSError as error:
+                    away.append(path)
+                    problems.append(_unreadable(path, error))
+                    continue
+                present[str(path)] = (status.st_mtime_ns, status.st_size, status.st_ino)
+        return present, problems, away
 
-    def _vanished(self, path: str) -> bool:
-        """Whether a file is away because the whole path that it was found under is."""
-        return any(Path(path).is_relative_to(root) and not root.exists() for root in self.paths)
 
-
-def _walk(root: Path) -> list[Path]:
-    """The manifest files of a folder. Hidden entries are passed over, a ConfigMap volume's `..data` among them: what it
-    holds is reached through the visible links."""
-    found = []
-    for entry in os.scandir(root):
+def _walk(root: Path) -> tuple[list[Path], list[tuple[Path, OSError]]]:
+    """The manifest files of a path, and the folders in it that could not be read. Hidden entries are passed over, a ConfigMap
+    volume's `..data` among them: what it holds is reached through the visible links."""
+    if root.is_file():
+        return [root], []
+    found: list[Path] = []
+    closed: list[tuple[Path, OSError]] = []
+    try:
+        entries = list(os.scandir(root))
+    except OSError as error:
+        return [], [(root, error)]
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            found += _walk(path)
-        elif path.suffix in SUFFIXES and entry.is_file():
+            below, closed_below = _walk(path)
+            found += below
+            # A folder that went away since it was listed is deleted, not closed to us.
+            closed += [item for item in closed_below if not isinstance(item[1], FileNotFoundError)]
+        elif path.suffix in SUFFIXES and _may_be_file(entry):
             found.append(path)
-    return found
+    return found, closed
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return True  # a link in circles, or into what is closed to us: whoever looks at it is told
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> SourceProblem:
+    reason = error.strerror if isinstance(error, OSError) else error
+    what = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read"
+    return SourceProblem(str(path), f"{what} ({reason}); what it said before stays in force")
 
 
 def _read(path: Path) -> bytes:
@@ -145,6 +176,10 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino if path.is_dir() else 0
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which folder stands at a path; a file is looked at through its folder, so any will do. None where there is nothing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino if stat.S_ISDIR(status.st_mode) else 0
