@@ -72,8 +72,27 @@ class ResourceRequirements(ApiStruct, frozen=True):
     limits: dict[str, Quantity] = msgspec.field(default_factory=dict)
 
 
+class ProxyAutoscaling(ApiStruct, frozen=True):
+    """As many proxies as their load asks for: `target_cpu_utilization` is a percentage of the CPU that they request."""
+
+    max_replicas: int
+    min_replicas: int = 2
+    target_cpu_utilization: int = msgspec.field(default=70, name="targetCPUUtilization")
+
+
+class ObjectOverrides(ApiStruct, frozen=True):
+    """What is put over our own object: labels and annotations are added, `spec` is merged (lists by name, null removes)."""
+
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    spec: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class ProxySettings(ApiStruct, frozen=True):
-    """The proxies of each Gateway. Pod fields are handed to Kubernetes as written; one machine runs one proxy."""
+    """The proxies of each Gateway. Pod fields are handed to Kubernetes as written; one machine runs one proxy.
+
+    `autoscaling` takes the place of `replicas`. A proxy that ends lets requests go on for `drain_timeout`.
+    """
 
     replicas: int | None = None
     resources: ResourceRequirements = ResourceRequirements()
@@ -82,6 +101,10 @@ class ProxySettings(ApiStruct, frozen=True):
     tolerations: tuple[dict[str, Any], ...] = ()
     topology_spread_constraints: tuple[dict[str, Any], ...] = ()
     priority_class_name: str | None = None
+    autoscaling: ProxyAutoscaling | None = None
+    drain_timeout: str | None = None
+    pod: ObjectOverrides = ObjectOverrides()
+    service: ObjectOverrides = ObjectOverrides()
 
 
 class ConnectionSettings(ApiStruct, frozen=True):
