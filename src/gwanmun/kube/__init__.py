@@ -5,12 +5,14 @@ Deliberately absent: what is watched (``providers``), what is written (``status`
 
 from gwanmun.kube.client import ApiError, Connection, KubeClient, KubeConfigError, UnreachableError, connection
 from gwanmun.kube.paths import collection_path, manifest_path, object_path
+from gwanmun.kube.present import Present
 
 __all__ = [
     "ApiError",
     "Connection",
     "KubeClient",
     "KubeConfigError",
+    "Present",
     "UnreachableError",
     "collection_path",
     "connection",

@@ -15,10 +15,10 @@ import structlog
 
 from gwanmun.api import Object
 from gwanmun.api.kinds import ALIAS_GROUPS, KINDS, Kind
-from gwanmun.kube import ApiError, KubeClient, UnreachableError, collection_path
+from gwanmun.kube import ApiError, KubeClient, Present, UnreachableError, collection_path
 from gwanmun.names import ObjectKey
 from gwanmun.providers.kubernetes.replica import Changes, ExpiredError, Lines, Replica, WatchError
-from gwanmun.providers.kubernetes.trim import FIELD_SELECTORS, Present
+from gwanmun.providers.kubernetes.trim import FIELD_SELECTORS
 
 PAGE: Final = 500
 _SETTLE_S: Final = 0.02  # a burst (kubectl apply, a rolling update) arrives as one batch

@@ -14,8 +14,9 @@ import msgspec
 from gwanmun.api import Object
 from gwanmun.api.decode import ListMeta, decode_json, decode_json_list
 from gwanmun.api.kinds import Kind
+from gwanmun.kube import Present
 from gwanmun.names import ObjectKey
-from gwanmun.providers.kubernetes.trim import Present, present, trimmed
+from gwanmun.providers.kubernetes.trim import present, trimmed
 from gwanmun.resources import key_of
 
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024

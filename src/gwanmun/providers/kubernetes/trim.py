@@ -4,7 +4,6 @@ A status that we write comes back as a change of the object. Taken out here it r
 is resolved again because of it.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +12,7 @@ from gwanmun.api import ConfigMap, Object, ObjectMeta, Secret, Service
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.inferencepool import INFERENCE_GROUP
 from gwanmun.api.references import GATEWAY_GROUP
+from gwanmun.kube import Present
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -26,17 +26,6 @@ FIELD_SELECTORS: Final = {
 
 _LARGEST_VALUE: Final = 512 * 1024
 """Of a ConfigMap. Certificate authorities fit easily; dashboards and the like are of no use here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """An object as the API server has it now, as far as a writer of its status has to know."""
-
-    api_version: str
-    uid: str
-    resource_version: str
-    generation: int
-    status: Any
 
 
 def trimmed(obj: Object) -> Object:

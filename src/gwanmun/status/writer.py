@@ -1,0 +1,215 @@
+"""Writes statuses to the API server: only what has changed, never faster than it can bear, and never over somebody else.
+
+Each write names the version that it is based on, so that a conflict is noticed; then the watch brings the newer version and
+what is to be written is worked out again. Deliberately absent: what a status says (``document``, ``merge``).
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+import msgspec
+import structlog
+
+from gwanmun.api.decode import decode_json
+from gwanmun.api.kinds import KINDS, split_api_version
+from gwanmun.kube import ApiError, KubeClient, Present, UnreachableError, object_path
+from gwanmun.kube.client import MERGE_PATCH
+from gwanmun.names import ObjectKey
+from gwanmun.status.merge import Document, merged
+
+_YIELD_EVERY: Final = 50  # objects that need no write; thousands of them must not hold up everything else
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """`controllers` are the names under which entries are ours. `settle` is how many seconds lie between two writes of one
+    object, so that a thousand routes that attach at once are not a thousand writes of their Gateway."""
+
+    controllers: frozenset[str]
+    concurrency: int = 8
+    per_second: float = 200.0
+    settle: float = 0.25
+    retry: float = 1.0
+    retry_refused: float = 30.0
+
+
+@dataclass(slots=True)
+class WriterStats:
+    """Counted since the start, for metrics."""
+
+    written: int = 0
+    conflicts: int = 0
+    failed: int = 0
+
+
+class StatusWriter:
+    """Owns what is at the API server and what is due. `document_of` says what an object's status should be (None: nothing)."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        options: WriterOptions,
+        document_of: Callable[[ObjectKey], Document | None],
+        *,
+        clock: Callable[[], float],
+        now: Callable[[], str],
+    ) -> None:
+        self.stats = WriterStats()
+        self._client = client
+        self._options = options
+        self._document_of = document_of
+        self._clock = clock
+        self._now = now
+        self._present: dict[ObjectKey, Present] = {}
+        self._due: list[tuple[float, int, ObjectKey]] = []
+        self._queued: dict[ObjectKey, float] = {}
+        self._rest_until: dict[ObjectKey, float] = {}
+        self._busy: set[ObjectKey] = set()
+        self._serial = count()
+        self._news = asyncio.Event()
+        self._leading = False
+        self._complained: set[tuple[int, str]] = set()
+
+    def lead(self, leading: bool) -> None:
+        """Whether we are the one that writes. Whoever begins to lead looks at everything once."""
+        if leading and not self._leading:
+            for key in self._present:
+                self.touch(key)
+        self._leading = leading
+        self._news.set()
+
+    def observe(self, changes: Mapping[ObjectKey, Present | None]) -> None:
+        """What is at the API server now; None: gone."""
+        for key, present in changes.items():
+            if present is None:
+                self._present.pop(key, None)
+                self._rest_until.pop(key, None)
+            else:
+                self._present[key] = present
+                self.touch(key)
+
+    def touch(self, key: ObjectKey) -> None:
+        """The object's status may have to be another one now."""
+        self._queue(key, max(self._clock(), self._rest_until.get(key, 0.0)))
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        slots = asyncio.Semaphore(self._options.concurrency)
+        idle = 0
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                key = await self._next()
+                document = self._work_out(key)
+                if document is None:
+                    idle += 1
+                    if idle % _YIELD_EVERY == 0:
+                        await asyncio.sleep(0)
+                    continue
+                await slots.acquire()
+                self._busy.add(key)
+                tasks.create_task(self._write(key, document, slots))
+                await asyncio.sleep(1 / self._options.per_second)
+
+    @property
+    def backlog(self) -> int:
+        """How many objects are still to be looked at."""
+        return len(self._queued) + len(self._busy)
+
+    def _queue(self, key: ObjectKey, when: float) -> None:
+        if self._queued.get(key, float("inf")) <= when:
+            return
+        self._queued[key] = when
+        heapq.heappush(self._due, (when, next(self._serial), key))
+        self._news.set()
+
+    async def _next(self) -> ObjectKey:
+        """The next object whose time has come."""
+        while True:
+            self._news.clear()
+            now = self._clock()
+            while self._leading and self._due and self._due[0][0] <= now:
+                when, _, key = heapq.heappop(self._due)
+                if self._queued.get(key) != when:
+                    continue  # it was put forward
+                del self._queued[key]
+                if key in self._busy:
+                    self._queue(key, now + self._options.settle)
+                    continue
+                return key
+            wait = self._due[0][0] - now if self._leading and self._due else None
+            try:
+                await asyncio.wait_for(self._news.wait(), wait)
+            except TimeoutError:
+                continue
+
+    def _work_out(self, key: ObjectKey) -> Document | None:
+        present = self._present.get(key)
+        if present is None:
+            return None
+        return merged(self._document_of(key), present, controllers=self._options.controllers, now=self._now())
+
+    async def _write(self, key: ObjectKey, document: Document, slots: asyncio.Semaphore) -> None:
+        try:
+            await self._patch(key, document)
+        except (ApiError, UnreachableError) as error:
+            self._failed(key, error)
+        else:
+            self.stats.written += 1
+        finally:
+            self._busy.discard(key)
+            slots.release()
+
+    async def _patch(self, key: ObjectKey, document: Document) -> None:
+        kind, present = KINDS[key.group, key.kind], self._present[key]
+        group, version = split_api_version(present.api_version)
+        path = object_path(group, version, kind.plural, namespace=key.namespace, name=key.name)
+        body = {"metadata": {"resourceVersion": present.resource_version, "uid": present.uid}, "status": document}
+        self._rest_until[key] = self._clock() + self._options.settle
+        answer = await self._client.call("PATCH", f"{path}/status", body=body, content_type=MERGE_PATCH)
+        # The watch will tell the same in a moment; what is worked out before that must not be based on the old version.
+        try:
+            written = decode_json(answer, kind)
+        except msgspec.DecodeError:
+            return
+        if key in self._present:
+            metadata = written.metadata
+            self._present[key] = Present(
+                written.api_version,
+                metadata.uid,
+                metadata.resource_version,
+                metadata.generation,
+                written.status,  # type: ignore[union-attr]  # of the kinds that are written every one has it
+            )
+
+    def _failed(self, key: ObjectKey, error: ApiError | UnreachableError) -> None:
+        retry = self._options.retry
+        if isinstance(error, ApiError):
+            if error.code == 404:
+                return  # deleted meanwhile
+            if error.code == 409:
+                self.stats.conflicts += 1
+            else:
+                self._complain(key, error)
+                if error.code in (401, 403, 422):
+                    retry = self._options.retry_refused
+        if not (isinstance(error, ApiError) and error.code == 409):
+            self.stats.failed += 1
+        self._queue(key, self._clock() + retry)
+
+    def _complain(self, key: ObjectKey, error: ApiError) -> None:
+        """Once for each kind of refusal: a verb that is missing is missing for all objects."""
+        kind = KINDS[key.group, key.kind]
+        subject = kind.plural if error.code in (401, 403) else str(key)
+        if (error.code, subject) in self._complained:
+            return
+        self._complained.add((error.code, subject))
+        grant = ""
+        if error.code in (401, 403):
+            grant = f'apiGroups: ["{key.group}"], resources: ["{kind.plural}/status"], verbs: ["patch"]'
+        log.error("status_not_written", object=str(key), problem=str(error), **({"grant": grant} if grant else {}))
