@@ -163,10 +163,11 @@ async def test_rolling_update_loses_no_request(cluster: Cluster, namespace: str)
 
 
 async def test_volumes_and_environment_show_what_they_refer_to_and_follow_it(cluster: Cluster, namespace: str) -> None:
-    volumes = "[{name: s, secret: {secretName: s}}, {name: c, configMap: {name: c, items: [{key: k, path: deep/file}]}}, {name: e, emptyDir: {}}]"
-    mounts = (
-        "[{name: s, mountPath: /secrets}, {name: c, mountPath: /etc/made/here, readOnly: true}, {name: e, mountPath: /tmp}]"
+    volumes = (
+        "[{name: s, secret: {secretName: s}}, {name: e, emptyDir: {}}, "
+        "{name: c, configMap: {name: c, items: [{key: k, path: deep/file}]}}]"
     )
+    mounts = "[{name: s, mountPath: /secrets}, {name: c, mountPath: /etc/made/here}, {name: e, mountPath: /tmp}]"
     environment = (
         "env: [{name: FROM_SECRET, valueFrom: {secretKeyRef: {name: s, key: k}}}, "
         "{name: TEAM, valueFrom: {fieldRef: {fieldPath: 'metadata.labels[''team'']'}}}, "

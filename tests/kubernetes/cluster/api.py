@@ -80,6 +80,7 @@ class Cluster:
         state.remove_dead()
         if self.state.exists():
             raise ClusterError(f"there is a cluster {self.name!r} already; `down {self.name}` removes it")
+        state.base().mkdir(mode=0o700, exist_ok=True)  # it will hold an administrator's key
         (self.state / "logs").mkdir(parents=True)
         options = {"programs": str(programs), "nodes": self.options.nodes, "crds": self.options.crds}
         (self.state / "options.json").write_text(json.dumps(options | {"images": dict(self.options.images)}))

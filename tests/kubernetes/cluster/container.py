@@ -25,6 +25,7 @@ from .kube import Object
 from .logs import Log
 
 _SCRIPT = Path(__file__).with_name("namespaces.py")
+_ROOT = Path(__file__).resolve().parents[(__package__ or "").count(".") + 1]
 _EAGER_PERIOD = 0.1
 _SOON_IS_CRASHING = 10.0
 
@@ -193,7 +194,7 @@ class Container:
                     "network": network,
                     "hostname": self._pod["spec"].get("hostname") or self._pod["metadata"]["name"][:63],
                     "root": str(root),
-                    "keep": [sys.prefix, sys.base_prefix, launch.directory],
+                    "keep": [sys.prefix, sys.base_prefix, str(_ROOT)],
                     "readOnlyRoot": bool(security.get("readOnlyRootFilesystem")),
                 }
             )
