@@ -227,6 +227,25 @@ async def test_pods_go_on_while_the_api_server_is_away(cluster: Cluster, namespa
     await cluster.eventually("the cluster works again", scaled, within=60)
 
 
+async def test_zones_are_as_far_apart_as_asked_and_their_traffic_is_counted() -> None:
+    async with Cluster(options=ClusterOptions(nodes=3, crds=False, zone_delay=0.02)) as far:
+        await start_echo(far, "default")
+        pods = json.loads(await far.kubectl("get", "pods", "-o", "json"))["items"]
+        address = {pod["spec"]["nodeName"]: pod["status"]["podIP"] for pod in pods}
+        asking = "curl -s -o /dev/null -w '%{time_connect} ' http://"
+        script = f"{asking}{address['zone-a-0']}:3000; {asking}{address['zone-b-0']}:3000; echo done; sleep 1000"
+        pod = script_pod(script, more="").replace("spec:", "spec:\n  nodeName: zone-a-0", 1)
+        await far.kubectl("apply", "-f", "-", stdin=pod)
+        near_by, far_off = map(float, (await log_of(far, "default", "done")).split()[:2])
+        assert near_by < 0.02
+        assert 0.04 <= far_off < 0.2
+
+        async def counted() -> bool:
+            return far.crossed().keys() == {"zone-a>zone-b", "zone-b>zone-a"}
+
+        await far.eventually("the traffic is counted", counted)
+
+
 async def test_nothing_stays_behind_when_a_cluster_is_killed(cluster: Cluster) -> None:
     other = Cluster(f"killed-{os.getpid()}", ClusterOptions(nodes=3, crds=False))
     await other.start(with_parent=True)

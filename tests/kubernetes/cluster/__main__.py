@@ -36,6 +36,7 @@ def _parse() -> argparse.Namespace:
     up.add_argument("name", nargs="?", default="default")
     up.add_argument("--nodes", type=int, default=ClusterOptions.nodes, help="dealt out over three zones (default: %(default)s)")
     up.add_argument("--no-crds", action="store_true", help="without the CRDs of the Gateway API")
+    up.add_argument("--zone-delay", type=float, metavar="SECONDS", help="one way, between pods of different zones")
     down = command("down", _down, "end a cluster and remove all of it")
     down.add_argument("name", nargs="?", default="default")
     execute = command("exec", _exec, "run a command inside a cluster, with KUBECONFIG, kubectl and helm")
@@ -47,7 +48,8 @@ def _parse() -> argparse.Namespace:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    cluster = Cluster(arguments.name, ClusterOptions(nodes=arguments.nodes, crds=not arguments.no_crds))
+    options = ClusterOptions(nodes=arguments.nodes, crds=not arguments.no_crds, zone_delay=arguments.zone_delay)
+    cluster = Cluster(arguments.name, options)
     asyncio.run(cluster.start(with_parent=False))
     name = "" if arguments.name == "default" else f" --name {arguments.name}"
     print(f"up; logs are in {cluster.state / 'logs'}\n{sys.executable} -m {__package__} exec{name} -- kubectl get nodes")

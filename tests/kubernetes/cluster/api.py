@@ -36,11 +36,15 @@ class ClusterError(Exception):
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """`nodes` are dealt out over three zones; `images` adds to or overrides images.yaml (same form); `crds`: Gateway API's."""
+    """`nodes` are dealt out over three zones; `images` adds to or overrides images.yaml (same form); `crds`: Gateway API's.
+
+    `zone_delay`, in seconds and one way, is put between pods of different zones; `Cluster.crossed` then counts their traffic.
+    """
 
     nodes: int = 6
     images: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     crds: bool = True
+    zone_delay: float | None = None
 
 
 class Cluster:
@@ -83,6 +87,7 @@ class Cluster:
         state.base().mkdir(mode=0o700, exist_ok=True)  # it will hold an administrator's key
         (self.state / "logs").mkdir(parents=True)
         options = {"programs": str(programs), "nodes": self.options.nodes, "crds": self.options.crds}
+        options["zone_delay"] = self.options.zone_delay
         (self.state / "options.json").write_text(json.dumps(options | {"images": dict(self.options.images)}))
         with (self.state / "logs" / "supervisor.log").open("wb") as log:
             self._supervisor = await asyncio.create_subprocess_exec(
@@ -117,6 +122,11 @@ class Cluster:
     def client(self) -> Kube:
         """A client of the API server; create and use it inside `with cluster.network()`."""
         return Kube(self.state / "pki", "admin")
+
+    def crossed(self) -> dict[str, int]:
+        """Bytes from one zone's pods to another's since the start, such as {"zone-a>zone-b": 5120}; needs `zone_delay`."""
+        found: dict[str, int] = json.loads((self.state / "crossed.json").read_text())
+        return found
 
     @contextlib.contextmanager
     def network(self) -> Iterator[None]:

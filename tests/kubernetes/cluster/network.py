@@ -40,6 +40,11 @@ def nodes(count: int) -> tuple[Node, ...]:
     return tuple(Node(f"{ZONES[i % 3]}-{i // 3}", ZONES[i % 3], f"10.{101 + i % 3}.0.{1 + i // 3}") for i in range(count))
 
 
+def subnet(zone: str) -> str:
+    """The subnet of a zone's nodes and pods."""
+    return f"10.{101 + ZONES.index(zone)}.0.0/16"
+
+
 def pod_address(zone: str, number: int) -> str:
     """The address of the `number`th pod of a zone, counted from 0."""
     return f"10.{101 + ZONES.index(zone)}.{1 + number // 250}.{1 + number % 250}"
@@ -54,7 +59,7 @@ def set_up(cluster_nodes: tuple[Node, ...]) -> None:
         commands += [f"link add {zone} type bridge", f"link set {zone} up"]
     commands += [f"addr add {node.address}/16 dev {node.zone}" for node in cluster_nodes]
     _ip(commands)
-    for name, value in (("ip_forward", "1"), ("ip_unprivileged_port_start", "0")):
+    for name, value in (("ip_forward", "1"), ("ip_unprivileged_port_start", "0"), ("conf/all/rp_filter", "0")):
         with open(f"/proc/sys/net/ipv4/{name}", "w") as file:
             file.write(value)
 

@@ -85,7 +85,8 @@ class _Supervisor:
         self._programs = Path(self._options["programs"])
         self._nodes = network.nodes(self._options["nodes"])
         self._commands = control_plane.commands(self._programs, folder)
-        for name in _OURS:
+        self._ours = (*_OURS, "zones") if self._options["zone_delay"] else _OURS
+        for name in self._ours:
             self._commands[name] = [sys.executable, "-m", f"{__package__}.{name}", str(folder)]
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._ended: asyncio.Queue[str] = asyncio.Queue()
@@ -116,7 +117,7 @@ class _Supervisor:
         async with Kube(self._folder / "pki", "admin") as kube:
             await self._until_found(kube, "/readyz?verbose=false", text=True)
             # The controller manager gives up for good if it comes before the API server has made its RBAC rules.
-            for name in ("kube-controller-manager", "kube-scheduler", *_OURS):
+            for name in ("kube-controller-manager", "kube-scheduler", *self._ours):
                 await self._start(name)
             await self._until_found(kube, "/api/v1/namespaces/default/serviceaccounts/default")
             await self._until_found(kube, f"/api/v1/nodes/{self._nodes[-1].name}")
