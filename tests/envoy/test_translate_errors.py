@@ -153,7 +153,7 @@ async def test_the_access_log(tmp_path) -> None:
     entry = json.loads(text.splitlines()[0])
     assert entry["request_id"] == "id-1"
     assert (entry["method"], entry["authority"], entry["path"], entry["code"]) == ("POST", "me", "/v1?x=1", 200)
-    assert (entry["model"], entry["stream"], entry["cluster"]) == ("a", True, "ai/a:80")
+    assert (entry["model"], entry["cluster"]) == ("a", "ai/a:80")
     assert entry["route"] == f"HTTPRoute/ai/{routed.key.rule.route.name}/0/0"
     assert entry["attempts"] == 1
     assert entry["first_byte_ms"] is not None

@@ -37,7 +37,7 @@ class Asking(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
     """A host and its serialized form. `entries` are those of each rule in order. `pivot` is the header by which they are
-    looked up, if they are, and `asking` what there is for its values."""
+    looked up, if they are, and `asking` what there is for its values. `cors` tells whether any rule has a policy."""
 
     host: Host
     entries: tuple[Entry, ...]
@@ -45,6 +45,7 @@ class VirtualHost:
     problems: tuple[Problem, ...]
     pivot: str | None
     asking: Mapping[str, Asking]
+    cors: bool
 
 
 def virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) -> VirtualHost:
@@ -66,7 +67,8 @@ def virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) 
         lists = {value: found.chunk for value, found in asking.items()}
         body = head + part(_MATCHER_FIELD, tree.matcher(pivot.header, lists, b"".join(rest)))
     problems = tuple([problem for entry in entries for problem in entry.problems])
-    return VirtualHost(host, entries, body, problems, header, asking)
+    cors = any(rule.cors is not None for rule in host.rules)
+    return VirtualHost(host, entries, body, problems, header, asking, cors)
 
 
 def _entry(rule: Rule, domain: str, context: RouteContext, field: int) -> Entry:

@@ -34,11 +34,13 @@ _CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class HttpChain:
     """What is served on connections of one kind. `table` names the routes; `shards` is how many tables they are cut into,
-    0 for one."""
+    0 for one.
+    `cors` tells whether any of them asks for it."""
 
     table: str
     inference: InferenceSettings | None = None
     shards: int = 0
+    cors: bool = False
 
 
 def connection_manager(
@@ -49,7 +51,7 @@ def connection_manager(
     module_path: str | None,
     access_log: str | None,
 ) -> Fields:
-    filters = FilterOptions(module_path, chain.inference, chain.shards)
+    filters = FilterOptions(module_path, chain.inference, chain.shards, chain.cors)
     return extension(
         "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -58,7 +60,7 @@ def connection_manager(
         **(_scoped(chain) if chain.shards else {"rds": {"route_config_name": chain.table, "config_source": ADS}}),
         http_filters=http_filters(filters),
         local_reply_config=local_reply_config(chain.inference),
-        access_log=request_log(access_log),
+        access_log=request_log(access_log, chain.inference),
         upgrade_configs=[{"upgrade_type": "websocket"}],
         **_LIMITS,
         common_http_protocol_options={

@@ -25,7 +25,7 @@ from gwanmun.xds.http import HttpChain
 from gwanmun.xds.listener import Chain, DatagramShape, ListenerShape, TcpChain, Tls
 from gwanmun.xds.options import Binding
 from gwanmun.xds.route import RouteContext
-from gwanmun.xds.table import Shards, Table, shards, table, table_problems, worth_sharding
+from gwanmun.xds.table import Shards, Table, shards, table, table_problems, uses_cors, worth_sharding
 from gwanmun.xds.types import Problem
 
 
@@ -170,7 +170,7 @@ class _Plan:
         before = self._before.get(table_name)
         if self._context.module_path is not None and worth_sharding(hosts, self._context.shard_threshold):
             count = self._context.shards
-            self._tables[table_name] = shards(
+            cut = shards(
                 table_name,
                 hosts,
                 count=count,
@@ -178,15 +178,17 @@ class _Plan:
                 context=context,
                 previous=before if isinstance(before, Shards) else None,
             )
-            return HttpChain(table_name, inference, count)
-        self._tables[table_name] = table(
+            self._tables[table_name] = cut
+            return HttpChain(table_name, inference, count, any(uses_cors(one) for one in cut.tables))
+        whole = table(
             table_name,
             hosts,
             misdirected=misdirected,
             context=context,
             previous=before if isinstance(before, Table) else None,
         )
-        return HttpChain(table_name, inference)
+        self._tables[table_name] = whole
+        return HttpChain(table_name, inference, cors=uses_cors(whole))
 
     def _route_context(self, scheme: str, group: tuple[Binding, ...]) -> RouteContext:
         """Other ports are seen where they are on the same address, if they are."""

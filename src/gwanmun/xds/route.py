@@ -123,7 +123,7 @@ def _forward(forward: Forward, rule: Rule) -> Fields:
         "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
         "timeout": timeout,
         # It would otherwise cut what the user has allowed to take longer.
-        "idle_timeout": max(idle, timeout),
+        **({"idle_timeout": max(idle, timeout)} if max(idle, timeout) != STREAM_IDLE else {}),
         "retry_policy": _retry_policy(forward, rule),
         "request_mirror_policies": [_mirror(mirror) for mirror in forward.mirrors],
         **({"host_rewrite_literal": host} if host else {}),

@@ -139,6 +139,10 @@ def table_problems(built: Table) -> Iterator[Problem]:
         yield from virtual.problems
 
 
+def uses_cors(built: Table) -> bool:
+    return any(virtual.cors for virtual in built.hosts.values())
+
+
 def scopes(built: Shards) -> Iterator[tuple[str, bytes]]:
     """The ScopedRouteConfigurations that lead to the shards, by name."""
     for index, one in enumerate(built.tables):

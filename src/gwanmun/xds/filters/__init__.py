@@ -17,11 +17,13 @@ from gwanmun.xds.types import Fields
 
 @dataclass(frozen=True, slots=True)
 class FilterOptions:
-    """`inference` None: no rule looks at the model. `shards` 0: one route table. `module_path` None: no module."""
+    """`inference` None: no rule looks at the model. `shards` 0: one route table. `module_path` None: no module.
+    `cors`: some route has a policy."""
 
     module_path: str | None
     inference: InferenceSettings | None
     shards: int
+    cors: bool
 
 
 def _decompressor(options: FilterOptions) -> Fields | None:
@@ -34,10 +36,14 @@ def _inference(options: FilterOptions) -> Fields | None:
     return inference(options.module_path, options.inference, options.shards)
 
 
+def _cors(options: FilterOptions) -> Fields | None:
+    return cors() if options.cors else None
+
+
 HTTP_FILTERS: Final[tuple[Callable[[FilterOptions], Fields | None], ...]] = (
     _decompressor,  # ahead of everything that reads bodies
     _inference,  # ahead of everything that asks for the route: it depends on the model
-    lambda _: cors(),  # of the route; always there, since adding a filter later means a new listener and a drain
+    _cors,  # by the route's policy; a filter that has nothing to do costs a request a microsecond all the same
     lambda _: router(),
 )
 """First runs first (on answers, last)."""
