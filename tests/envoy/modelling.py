@@ -103,4 +103,3 @@ def bound(port: int, at: int, *, advertised: int | None = None, transport: Any =
     """The Gateway's port, bound on loopback."""
     binding = Binding("127.0.0.1", at, port if advertised is None else advertised)
     return Options(bindings={(GATEWAY, port, transport): (binding,)}, **more)
-
