@@ -239,7 +239,8 @@ def _remote_xds_cluster(endpoint: XdsEndpoint) -> dict[str, Any]:
             _UPSTREAM_TLS,
             sni=endpoint.server_name,
             common_tls_context={
-                "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+                # As a client Envoy offers 1.2 at most unless it is told otherwise.
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
                 "combined_validation_context": {
                     "default_validation_context": {
                         "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": endpoint.server_name}}]

@@ -1,0 +1,169 @@
+"""The proxy's program: who it lets itself be configured by, what it says of itself, and how it ends."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from fleet.conftest import Pod, free_port, towards
+from fleet.plane import SCOPE, control_plane, one_listener
+from gwanmun.app.errors import UserError
+from gwanmun.app.proxy import proxy_options
+from gwanmun.xds_server import ResourceSet
+
+pytestmark = pytest.mark.envoy
+
+NEEDED = {"GWANMUN_XDS_ADDRESS": "gwanmun.sys.svc:18000", "GWANMUN_GATEWAY": "ai/gw", "GWANMUN_POD_NAME": "gw-1"}
+
+
+async def get(port: int, path: str = "/") -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        return await client.get(f"http://127.0.0.1:{port}{path}")
+
+
+async def test_it_is_ready_once_it_listens_and_not_before(pod: Pod, authority: trustme.CA) -> None:
+    front = free_port()
+    async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
+        await proxy.until("/ready", 503, "waiting for the first configuration")
+        assert (await proxy.ask("/healthz")).status_code == 200
+        plane.publisher.publish(SCOPE, ResourceSet({}))
+        await proxy.until("/ready", 503, "no listener yet")
+        plane.publisher.publish(SCOPE, one_listener(front, "hello"))
+        await proxy.until("/ready", 200)
+        assert (await get(front)).text == "hello"
+        metrics = (await proxy.ask("/metrics")).text
+    assert plane.seen[0] == "Bearer one"
+    assert re.search(r"^envoy_http_downstream_rq_total\{.*\} 1$", metrics, re.MULTILINE)
+    assert "gwanmun_proxy_draining 0" in metrics
+    assert proxy.task.result() == 0
+
+
+async def test_the_control_plane_learns_where_it_runs(pod: Pod, authority: trustme.CA) -> None:
+    async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
+        plane.publisher.publish(SCOPE, one_listener(free_port(), "hello"))
+        await proxy.until("/ready", 200)
+    assert plane.nodes[0].id == "gw-1"
+    assert plane.nodes[0].cluster == SCOPE
+
+
+async def test_a_renewed_token_is_shown_from_the_next_stream_on(pod: Pod, authority: trustme.CA) -> None:
+    async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
+        plane.accepted = {"Bearer two"}
+        await plane.token_seen("Bearer one")
+        pod.token.write(token="two")
+        await plane.token_seen("Bearer two")
+        plane.publisher.publish(SCOPE, one_listener(free_port(), "hello"))
+        await proxy.until("/ready", 200)
+
+
+async def test_a_control_plane_of_another_authority_is_not_spoken_to_until_its_authority_is_known(
+    pod: Pod, authority: trustme.CA
+) -> None:
+    other = trustme.CA()
+    async with control_plane(other) as plane, towards(pod, plane).running() as proxy:
+        plane.publisher.publish(SCOPE, one_listener(free_port(), "hello"))
+        await proxy.until("/metrics", 200, "envoy_cluster_ssl_fail_verify_error")
+        assert plane.seen == []
+        both = authority.cert_pem.bytes() + other.cert_pem.bytes()
+        pod.ca.write(**{"ca.crt": both.decode()})
+        await proxy.until("/ready", 200)
+
+
+async def test_a_certificate_for_another_name_is_refused(pod: Pod, authority: trustme.CA) -> None:
+    async with control_plane(authority, name="another.test.svc") as plane, towards(pod, plane).running() as proxy:
+        plane.publisher.publish(SCOPE, one_listener(free_port(), "hello"))
+        await proxy.until("/metrics", 200, "envoy_cluster_ssl_fail_verify_san")
+        assert plane.seen == []
+        assert (await proxy.ask("/ready")).status_code == 503
+
+
+async def test_a_stop_waits_for_what_is_under_way(pod: Pod, authority: trustme.CA) -> None:
+    front, go, came = free_port(), asyncio.Event(), asyncio.Event()
+
+    async def slow(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\ndone")
+        await writer.drain()
+        writer.close()
+
+    backend = await asyncio.start_server(slow, "127.0.0.1", 0)
+    async with backend, control_plane(authority) as plane, towards(pod, plane).running() as proxy:
+        plane.publisher.publish(SCOPE, one_listener(front, "hello", backend=backend.sockets[0].getsockname()[1]))
+        await proxy.until("/ready", 200)
+        request = asyncio.create_task(get(front, "/slow"))
+        await asyncio.wait_for(came.wait(), 10)
+        proxy.proxy.stop()
+        await proxy.until("/ready", 503, "draining")
+        await proxy.until("/metrics", 200, "gwanmun_proxy_draining 1")
+        assert not proxy.task.done()
+        go.set()
+        assert (await request).text == "done"
+        assert await asyncio.wait_for(proxy.task, 10) == 0
+
+
+async def test_when_envoy_ends_so_does_the_container(pod: Pod, authority: trustme.CA) -> None:
+    async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
+        plane.publisher.publish(SCOPE, one_listener(free_port(), "hello"))
+        await proxy.until("/ready", 200)
+        assert proxy.proxy._child is not None
+        os.kill(proxy.proxy._child.pid, signal.SIGKILL)
+        assert await asyncio.wait_for(proxy.task, 10) != 0
+
+
+async def test_its_own_death_leaves_no_envoy_and_every_line_is_an_object(pod: Pod, folder: Path, authority: trustme.CA) -> None:
+    program = (
+        "import asyncio, pathlib, pickle, sys\n"
+        "from gwanmun.app.logs import configure_logs\n"
+        "from gwanmun.app.proxy import run_proxy\n"
+        "configure_logs('json')\n"
+        "asyncio.run(run_proxy(pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())))\n"
+    )
+    import pickle
+
+    async with control_plane(authority) as plane:
+        plane.publisher.publish(SCOPE, one_listener(free_port(), "hello"))
+        (folder / "options").write_bytes(pickle.dumps(towards(pod, plane).options))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, str(folder / "options"), stderr=asyncio.subprocess.PIPE
+        )
+        assert process.stderr is not None
+        started = json.loads(await asyncio.wait_for(process.stderr.readline(), 20))
+        process.kill()
+        rest = await asyncio.wait_for(process.stderr.read(), 10)  # ends when Envoy, too, has let go of it
+    assert started["event"] == "envoy_started"
+    for line in rest.splitlines():
+        json.loads(line)
+
+
+@pytest.mark.parametrize("address", ["gwanmun.sys.svc:18000", "10.0.0.1:18000", "[2001:db8::1]:18000"])
+def test_addresses_of_the_control_plane(address: str) -> None:
+    options = proxy_options({**NEEDED, "GWANMUN_XDS_ADDRESS": address})
+    assert f"{options.xds_host}:{options.xds_port}" == address.replace("[", "").replace("]", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GWANMUN_XDS_ADDRESS", ""),
+        ("GWANMUN_XDS_ADDRESS", "gwanmun"),
+        ("GWANMUN_XDS_ADDRESS", "gwanmun:99999"),
+        ("GWANMUN_XDS_ADDRESS", "2001:db8::1:18000"),
+        ("GWANMUN_GATEWAY", ""),
+        ("GWANMUN_POD_NAME", ""),
+        ("GWANMUN_CONCURRENCY", "two"),
+        ("GWANMUN_DRAIN_SECONDS", "-1"),
+        ("GWANMUN_LOG_LEVEL", "loud"),
+        ("GWANMUN_LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str) -> None:
+    with pytest.raises(UserError, match=name):
+        proxy_options({**NEEDED, name: value})
