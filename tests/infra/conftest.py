@@ -1,5 +1,7 @@
 """Run directories of their own for every test; whatever Envoy is left in one when the test is over is ended."""
 
+import contextlib
+import random
 import shutil
 import socket
 import tempfile
@@ -28,9 +30,20 @@ def rundir(runtime: Path, tmp_path: Path) -> RunDir:
     return run_directory(tmp_path, {"XDG_RUNTIME_DIR": str(runtime)})
 
 
+def free_port() -> int:
+    """Below the ports that the kernel gives to outgoing connections: one of those could take it before Envoy does."""
+    while True:
+        candidate = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", candidate))
+            return candidate
+
+
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
-    return free
+    return free_port()
+
+
+@pytest.fixture
+def second_port(port: int) -> int:
+    return next(other for other in iter(free_port, None) if other != port)

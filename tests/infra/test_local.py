@@ -298,20 +298,21 @@ async def reaches(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_two_folders_side_by_side(runtime: Path, tmp_path: Path, binary: EnvoyBinary, port: int) -> None:
+async def test_two_folders_side_by_side(
+    runtime: Path, tmp_path: Path, binary: EnvoyBinary, port: int, second_port: int
+) -> None:
     environ = {"XDG_RUNTIME_DIR": str(runtime)}
     one, two = (run_directory(tmp_path / name, environ) for name in ("one", "two"))
     async with serving(one, binary, port, "one") as first:
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"http://127.0.0.1:{port}")).text == "one"
-        port_two = port + 1 if port < 65_000 else port - 1
-        async with serving(two, binary, port_two, "two") as second:
-            assert (await get(port), await get(port_two)) == ("one", "two")
+        async with serving(two, binary, second_port, "two") as second:
+            assert (await get(port), await get(second_port)) == ("one", "two")
             await first.envoy.stop()
-            assert await get(port_two) == "two"
-            second.envoy.apply(answering(two, port_two, "three"))
+            assert await get(second_port) == "two"
+            second.envoy.apply(answering(two, second_port, "three"))
             await second.reported(HotRestarted)
-            assert await get(port_two) == "three"
+            assert await get(second_port) == "three"
 
 
 async def test_down_ends_what_is_left(rundir: RunDir, binary: EnvoyBinary, port: int) -> None:
