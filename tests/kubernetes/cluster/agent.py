@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ from .pod import Host, Pod
 
 _PACKAGE = __package__ or ""
 _ROOT = Path(__file__).resolve().parents[_PACKAGE.count(".") + 1]
+_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 _RESOURCES = {"cpu": "64", "memory": "64Gi", "ephemeral-storage": "64Gi", "pods": "1000"}
 
 
@@ -85,6 +87,7 @@ class Agent:
             "topology.kubernetes.io/region": "test",
             "kubernetes.io/hostname": node.name,
             "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": _ARCHITECTURE,
         }
         with contextlib.suppress(ApiError):  # it is there already when the agent comes back
             await self._kube.call(
@@ -159,7 +162,7 @@ def _node_info() -> Object:
         ("machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "kubeProxyVersion"), "processes, not containers"
     )
     versions = {"containerRuntimeVersion": "process://1", "kubeletVersion": "v1.36.3"}
-    return unknown | versions | {"operatingSystem": "linux", "architecture": "amd64"}
+    return unknown | versions | {"operatingSystem": "linux", "architecture": _ARCHITECTURE}
 
 
 async def main() -> None:
