@@ -124,7 +124,7 @@ class Served:
     async def answers(self, path: str = "/", *, by: str) -> None:
         """Wait until that server answers the path: connections are opened in order, but not all at once."""
         async with self.client() as client, asyncio.timeout(20):
-            while (response := await client.get(path)).headers.get("x-served-by") != by:
+            while (response := await client.get(path)).headers.get("x-served-by") != by:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             assert response.status_code == 200
 
@@ -134,7 +134,7 @@ async def served(
     folder: Path, texts: Mapping[str, str], *, port: int, address: str = ADDRESS, **options: Any
 ) -> AsyncIterator[Served]:
     """Serve these files, by name without suffix, until the block ends."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)  # noqa: ASYNC240
     write(folder, texts)
     standalone = Standalone(
         StandaloneOptions(paths=(folder,), address=address, **{"concurrency": 1, "drain_seconds": 0, **options})
@@ -175,7 +175,7 @@ async def until(holds: Callable[[], bool], saying: Callable[[], str] = lambda: "
     """Wait for a condition; `saying` tells what was there instead."""
     try:
         async with asyncio.timeout(seconds):
-            while not holds():
+            while not holds():  # noqa: ASYNC110  what is awaited tells nobody
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"it did not come to that; there is: {saying()}") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from serving import CLASS, HOST, Served, backend, free_port, gateway, ref, route, served, simulated, to, until
+from serving import CLASS, Served, backend, free_port, gateway, ref, route, served, simulated, to, until
 
 from gwanmun.app.certificates import Authority, tls_secret
 from gwanmun.sim.spec import SimSpec

@@ -13,7 +13,9 @@ def demo(
     """Serve the specification's manifests in front of simulated vLLM and TGI servers, and show who answers what.
 
     Stays up with lines to paste for curl and the OpenAI SDK, until Ctrl-C. With --once it is a check: the exit code is 1
-    where a request was not answered as it should be.
+    where a request was not answered as it should be. For example:
+
+        gwanmun demo --once
     """
     from gwanmun.app.demo import Demo
     from gwanmun.app.logs import configure_logs

@@ -37,7 +37,8 @@ def emit(data: Any, output: Format) -> None:
         return
     import yaml
 
-    typer.echo(yaml.dump(data, sort_keys=False, allow_unicode=True, Dumper=yaml.CSafeDumper, width=120), nl=False)
+    plain = json.loads(json.dumps(data))  # also of what only looks like plain data, as protobuf's ordered mappings
+    typer.echo(yaml.dump(plain, sort_keys=False, allow_unicode=True, Dumper=yaml.CSafeDumper, width=120), nl=False)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:

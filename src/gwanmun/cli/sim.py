@@ -1,6 +1,7 @@
 """`gwanmun sim`: simulated model servers."""
 
 import asyncio
+import ipaddress
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from gwanmun.sim.server import SimServer
     from gwanmun.sim.spec import SimSpec
 
+_LAST_PORT = 65_535
 _KEYS = ("name", "model", "port", "host", "profile", "seed", "zone", "adapter")
 
 
@@ -65,12 +67,19 @@ def _parse(text: str, number: int) -> "SimSpec":
     for key in ("port", "seed"):
         if key in values and not values[key].isdigit():
             raise ValueError(f'"{text}": {key} is a number, not "{values[key]}"')
+    if int(values.get("port", "0")) > _LAST_PORT:
+        raise ValueError(f'"{text}": {values["port"]} is not a port (1 to {_LAST_PORT}, or 0 for a free one)')
+    host = values.get("host", "127.0.0.1")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f'"{text}": host {host} is not an IP address such as 127.0.0.1') from None
     spec = SimSpec(
         name=values.get("name", f"{engine}-{number}"),
         engine=engine,  # type: ignore[arg-type]  # checked above
         models=tuple(values.get("model", "sim-model").split("+")),
         adapters=tuple(filter(None, values.get("adapter", "").split("+"))),
-        host=values.get("host", "127.0.0.1"),
+        host=host,
         port=int(values.get("port", "0")),
         profile=values.get("profile", "tiny"),
         seed=int(values.get("seed", "0")),

@@ -103,8 +103,8 @@ def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True) -> 
     misdirected = _most_specific(listener.misdirected, request.host)
     if misdirected and len(misdirected) > len(domain or ""):
         return replace(known, outcome=f"421: {misdirected} belongs to another listener of this port")
-    if domain is None:
-        there = ", ".join(listener.hosts) or "none"
+    if domain is None or not listener.hosts[domain].rules:  # a listener's own host is there even without rules
+        there = ", ".join(name for name, host in listener.hosts.items() if host.rules) or "none"
         return replace(known, outcome=f"404: no route has the host {request.host}; there are {there}")
     reading = _read_body(request, listener.inference, reads_bodies=reads_bodies)
     known = replace(known, host=domain, facts=(*facts, *reading.facts))

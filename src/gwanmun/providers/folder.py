@@ -24,6 +24,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_FILES = 10_000
 _SETTLE_MS = 20  # a burst of writes (git checkout, an editor's rename) arrives as one change
+_LOOK_ANYWAY_MS = 2000
 _WATCH_AGAIN_S = 0.5  # a path that is not there cannot be watched: look again
 
 
@@ -81,26 +82,15 @@ class FolderProvider:
 
     async def _touched(self) -> AsyncIterator[None]:
         """Something may have changed under the paths. Ends where they have to be watched anew."""
-        yield None
         watched = [_identity(path) for path in self.paths]
         if None not in watched:
-            # A file is watched through its folder: editors replace files by renaming another over them.
-            folders = [path for path in self.paths if path.is_dir()]
-            roots = {*folders, *(path.parent for path in self.paths if path not in folders)}
             with contextlib.suppress(OSError):  # gone again, or more folders than the kernel lets us watch: looked at below
-                async for _ in watchfiles.awatch(
-                    *roots,
-                    watch_filter=None,
-                    step=_SETTLE_MS,
-                    debounce=400,
-                    rust_timeout=2000,
-                    yield_on_timeout=True,
-                    recursive=bool(folders),
-                    ignore_permission_denied=True,
-                ):
-                    yield None
-                    if [_identity(path) for path in self.paths] != watched:
-                        return  # the folder itself was replaced: its watch is on the old one
+                async with contextlib.aclosing(_watch(self.paths)) as touches:
+                    async for _ in touches:
+                        yield None
+                        if [_identity(path) for path in self.paths] != watched:
+                            return  # the folder itself was replaced: its watch is on the old one
+        yield None
         await asyncio.sleep(_WATCH_AGAIN_S)
 
     def _list(self) -> tuple[dict[str, tuple[int, ...]], list[Problem | SourceProblem], list[Path]]:
@@ -129,6 +119,32 @@ class FolderProvider:
                     continue
                 present[str(path)] = (status.st_mtime_ns, status.st_size, status.st_ino)
         return present, problems, away
+
+
+async def _watch(paths: Sequence[Path]) -> AsyncGenerator[None, None]:
+    """Once when the watch stands, then whenever something has happened, and every few seconds for what no watch sees."""
+    # A file is watched through its folder: editors replace files by renaming another over them.
+    folders = [path for path in paths if path.is_dir()]
+    events = watchfiles.awatch(
+        *{*folders, *(path.parent for path in paths if path not in folders)},
+        watch_filter=None,
+        step=_SETTLE_MS,
+        debounce=400,
+        rust_timeout=_LOOK_ANYWAY_MS,
+        yield_on_timeout=True,
+        recursive=bool(folders),
+        ignore_permission_denied=True,
+    )
+    first = asyncio.ensure_future(anext(events))
+    try:
+        await asyncio.sleep(0)  # the first step of `events` sets the watch up
+        yield
+        await first
+        yield
+        async for _ in events:
+            yield
+    finally:
+        first.cancel()
 
 
 def _walk(root: Path) -> tuple[list[Path], list[tuple[Path, OSError]]]:
