@@ -46,4 +46,4 @@ def _entry(line: bytes, request_id: str) -> dict[str, Any] | None:
         entry = json.loads(line)
     except ValueError:
         return None  # the last line may be half written
-    return entry if isinstance(entry, dict) and request_id in entry.values() else None
+    return entry if isinstance(entry, dict) and entry.get("request_id") == request_id else None

@@ -7,11 +7,11 @@ from gwanmun.api.load import Problem
 from gwanmun.app.pipeline import Picture
 from gwanmun.app.unheard import unheard
 from gwanmun.infra.local import Adopted, EnvoyStatus, Event, Failed, HotRestarted, Notice, Ready, Started
-from gwanmun.names import ObjectKey
+from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.protos import pb, to_dict
 from gwanmun.providers import SourceProblem
 from gwanmun.resolve.status import Status
-from gwanmun.status import rows
+from gwanmun.status import StatusRow, rows
 from gwanmun.xds.translate import Translation
 from gwanmun.xds.types import MESSAGES, SECRET
 from gwanmun.xds_server.subscription import Rejection
@@ -59,11 +59,14 @@ class PictureProblems:
 
 def status_lines(key: ObjectKey, status: Status) -> tuple[str, ...]:
     """What a status says is wrong, a line for each."""
-    return tuple(
-        f"{row.kind} {row.namespace}/{row.name}{f' ({row.part})' if row.part else ''}: {detail}"
-        for row in rows({key: status})
-        for detail in row.details
-    )
+    return tuple(line for row in rows({key: status}) for line in row_lines(row))
+
+
+def row_lines(row: StatusRow) -> Iterator[str]:
+    """What is wrong with one row of a status."""
+    part = f" ({row.part})" if row.part else ""
+    for detail in row.details:
+        yield f"{row.kind} {NamespacedName(row.namespace, row.name)}{part}: {detail}"
 
 
 def address_lines(picture: Picture) -> Iterator[str]:

@@ -22,7 +22,7 @@ def check(
         gwanmun check manifests/ -o json | jq '.problems'
     """
     from gwanmun.app.offline import resolve_folders
-    from gwanmun.app.report import problem_line
+    from gwanmun.app.report import problem_line, row_lines
     from gwanmun.providers import SourceProblem
     from gwanmun.status import rows, status_document
 
@@ -38,8 +38,8 @@ def check(
         for key, message in resolved.unheard:
             typer.echo(f"{key}: {message}", err=True)
         for row in shown:
-            for detail in row.details:
-                typer.echo(f"{row.kind} {row.namespace}/{row.name} {row.part}: {detail}", err=True)
+            for line in row_lines(row):
+                typer.echo(line, err=True)
         table(
             ("KIND", "NAMESPACE", "NAME", "PART", "", "CONDITIONS", "ROUTES"),
             [
