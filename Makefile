@@ -13,7 +13,7 @@ WORKERS ?= 2
 # What needs a Go toolchain and root has its own targets; what needs the module is left out where it cannot be built.
 TESTS := not kubernetes and not helm$(if $(CARGO),, and not native)
 
-.PHONY: help setup demo test check format lint types layers native bench lock clean
+.PHONY: help setup native demo test check cluster test-kubernetes conformance format lock clean
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -63,6 +63,15 @@ ifneq ($(CARGO),)
 	$(CARGO) clippy --quiet --locked --all-targets --manifest-path native/Cargo.toml -- -D warnings
 endif
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not slow and not envoy and not native and not kubernetes and not helm'
+
+cluster: setup ## a Kubernetes cluster for tests (docs/how-to/test-cluster.md): needs Go
+	@$(BIN)/python -m tests.kubernetes.cluster up
+
+test-kubernetes: setup ## tests on a real kube-apiserver: needs Go, and root or user namespaces
+	@$(BIN)/pytest -m kubernetes tests/kubernetes
+
+conformance: setup ## the official Gateway API suite against our controller; ARGS="--run-test ..."
+	@$(BIN)/python -m conformance $(ARGS)
 
 format: setup ## format everything
 	$(BIN)/ruff format .
