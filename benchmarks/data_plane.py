@@ -149,9 +149,7 @@ def _rows(case: Case, rounds: Mapping[Proxy, Sequence[Round]], static: Proxy) ->
         )
 
 
-def _goals(
-    case: Case, rounds: Mapping[Proxy, Sequence[Round]], static: Proxy, header: Proxy, model: Proxy
-) -> Iterator[Goal]:
+def _goals(case: Case, rounds: Mapping[Proxy, Sequence[Round]], static: Proxy, header: Proxy, model: Proxy) -> Iterator[Goal]:
     if case.header_goal is not None:
         yield at_least(f"header route, {case.name}", middle(ratios(rounds[header], rounds[static])), case.header_goal)
     yield at_least(f"model in body, {case.name}", middle(ratios(rounds[model], rounds[static])), case.model_goal)

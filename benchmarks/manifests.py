@@ -130,8 +130,12 @@ def host(index: int) -> str:
     return f"tenant-{index}.example.com"
 
 
-def route(index: int, *, edition: str = "0", weight: int = 100) -> str:
-    """Of a host name of its own. `weight` of 100 go to the one Service, the rest to another."""
+ALL = 1_000_000
+"""The largest weight that there is: with all but one of it on one side, one answer tells which side that is."""
+
+
+def route(index: int, *, edition: str = "0", weight: int = ALL - 1) -> str:
+    """Of a host name of its own. `weight` of `ALL` go to the one Service, the rest to the next."""
     return _ROUTE.format(
         index=index,
         namespace=NAMESPACE,
@@ -140,7 +144,7 @@ def route(index: int, *, edition: str = "0", weight: int = 100) -> str:
         service=service_of(index),
         weight=weight,
         other=service_of(index + 1),
-        rest=100 - weight,
+        rest=ALL - weight,
     )
 
 

@@ -22,7 +22,10 @@ def main(names: list[str]) -> int:
         print(f"## {name}\n\n{(benchmark.__doc__ or '').strip()}\n", flush=True)
         before, started = description(), time.perf_counter()
         found = benchmark.run()
-        print(f"{found}\n\nBefore: {before}\nAfter: {description()}; {time.perf_counter() - started:.0f} s; commit {commit()}\n", flush=True)
+        print(
+            f"{found}\n\nBefore: {before}\nAfter: {description()}; {time.perf_counter() - started:.0f} s; commit {commit()}\n",
+            flush=True,
+        )
     return 0
 
 

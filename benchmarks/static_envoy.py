@@ -62,8 +62,8 @@ def reference(port: int, backend: int, *, access_log: str | None = None) -> dict
     return _document(_listener(port, [{"name": "all", "domains": ["*"], "routes": routes}], [], more), [cluster])
 
 
-def backend(port: int) -> dict[str, Any]:
-    """Reads each request to its end, then answers as a model server would, at once."""
+def backend(port: int, name: str = "backend") -> dict[str, Any]:
+    """Reads each request to its end, then answers as a model server would, at once; `x-served-by` is its name."""
     buffer = {
         "name": "envoy.filters.http.buffer",
         "typed_config": {"@type": f"{_TYPES}.http.buffer.v3.Buffer", "max_request_bytes": 64 * 1024 * 1024},
@@ -71,7 +71,10 @@ def backend(port: int) -> dict[str, Any]:
     answer = {
         "match": {"prefix": "/"},
         "direct_response": {"status": 200, "body": {"inline_string": ANSWER}},
-        "response_headers_to_add": [{"header": {"key": "content-type", "value": "application/json"}}],
+        "response_headers_to_add": [
+            {"header": {"key": "content-type", "value": "application/json"}},
+            {"header": {"key": "x-served-by", "value": name}},
+        ],
     }
     return _document(_listener(port, [{"name": "all", "domains": ["*"], "routes": [answer]}], [buffer], {}), [])
 

@@ -105,6 +105,7 @@ class Standalone:
             await stack.enter_async_context(control_server(self, rundir.path))
             stack.callback(self._publisher.observe(self._changed))
             bound_before = read_bindings(rundir)
+            stack.callback(gc.enable)  # see _follow
             self._envoy = self._local_envoy(rundir, self._binary)
             await self._envoy.start(bootstrap(self._bootstrap_options(rundir)))
             stack.push_async_exit(self._end_envoy)
@@ -222,6 +223,8 @@ class Standalone:
             unusable=unusable,
             bound_before=bound_before,
         )
+        # The first picture of thousands of routes is all new objects: looking for garbage among them would double its time.
+        gc.disable()
         async with contextlib.aclosing(_pictures(FolderProvider(self.options.paths), pipeline)) as pictures:
             async for changes, picture in pictures:
                 self._picture = picture
@@ -234,6 +237,7 @@ class Standalone:
                     # What was just built lives long: a collector that looks through it again and again pauses for 0.1 s.
                     gc.collect()
                     gc.freeze()
+                    gc.enable()
 
     def _problems(self) -> set[str]:
         lines = set(self._sources)

@@ -6,6 +6,7 @@ are mended, and the good documents beside them count at once. Where two files de
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from gwanmun.api import Object
 from gwanmun.api.load import LoadResult, Problem
@@ -29,7 +30,7 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
-    """Immutable: `replace` and `remove` give the next one. `files` is in path order."""
+    """Immutable: `put` and `remove` give the next one."""
 
     files: Mapping[str, _File] = field(default_factory=dict)
 
@@ -37,8 +38,7 @@ class FileSet:
         """The set with a file read anew; what its broken documents declared before stays."""
         before = self.files[path].objects if path in self.files else {}
         objects = {**_still_in_force(before, loaded), **{key_of(item.object): item.object for item in loaded.objects}}
-        files = {**self.files, path: _File(objects, tuple(loaded.problems))}
-        return FileSet(dict(sorted(files.items())) if path not in self.files else files)
+        return FileSet({**self.files, path: _File(objects, tuple(loaded.problems))})
 
     def remove(self, path: str) -> "FileSet":
         return FileSet({name: file for name, file in self.files.items() if name != path})
@@ -48,7 +48,7 @@ class FileSet:
         found: dict[ObjectKey, Object] = {}
         origin: dict[ObjectKey, str] = {}
         problems = []
-        for path, file in self.files.items():
+        for path, file in sorted(self.files.items(), key=itemgetter(0)):
             for key, obj in file.objects.items():
                 if key in found:
                     problems.append(SourceProblem(path, f"{key} is also in {origin[key]}, which is used; this one is ignored"))
@@ -57,7 +57,7 @@ class FileSet:
         return found, problems
 
     def problems(self) -> list[Problem]:
-        return [problem for file in self.files.values() for problem in file.problems]
+        return [problem for path in sorted(self.files) for problem in self.files[path].problems]
 
 
 def _still_in_force(before: Mapping[ObjectKey, Object], loaded: LoadResult) -> dict[ObjectKey, Object]:

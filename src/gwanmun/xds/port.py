@@ -25,7 +25,7 @@ from gwanmun.xds.http import HttpChain
 from gwanmun.xds.listener import Chain, DatagramShape, ListenerShape, TcpChain, Tls
 from gwanmun.xds.options import Binding
 from gwanmun.xds.route import RouteContext
-from gwanmun.xds.table import Shards, Table, shards, table, table_problems, uses_cors, worth_sharding
+from gwanmun.xds.table import Shards, Table, shards, table, worth_sharding
 from gwanmun.xds.types import Problem
 
 
@@ -89,7 +89,7 @@ class _Plan:
     def done(self) -> PortPlan:
         for built in self._tables.values():
             for one in built.tables if isinstance(built, Shards) else (built,):
-                self._problems |= dict.fromkeys(table_problems(one))
+                self._problems |= dict.fromkeys(one.problems)
         return PortPlan(self._port, self._context, tuple(self._shapes), self._tables, (), tuple(self._problems))
 
     def add(self, group: tuple[Binding, ...]) -> None:
@@ -179,7 +179,7 @@ class _Plan:
                 previous=before if isinstance(before, Shards) else None,
             )
             self._tables[table_name] = cut
-            return HttpChain(table_name, inference, count, any(uses_cors(one) for one in cut.tables))
+            return HttpChain(table_name, inference, count, any(one.cors for one in cut.tables))
         whole = table(
             table_name,
             hosts,
@@ -188,7 +188,7 @@ class _Plan:
             previous=before if isinstance(before, Table) else None,
         )
         self._tables[table_name] = whole
-        return HttpChain(table_name, inference, cors=uses_cors(whole))
+        return HttpChain(table_name, inference, cors=whole.cors)
 
     def _route_context(self, scheme: str, group: tuple[Binding, ...]) -> RouteContext:
         """Other ports are seen where they are on the same address, if they are."""

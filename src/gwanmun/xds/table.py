@@ -7,6 +7,7 @@ Deliberately absent: single hosts (``host``), and which table belongs to which l
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from gwanmun.ir import Host
@@ -30,7 +31,8 @@ _MAX_COPIED_RULES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One RouteConfiguration. `source` is what it was made of; `hosts` and `chunks` (its elements) are sorted by domain."""
+    """One RouteConfiguration. `source` is what it was made of; `hosts` and `chunks` (its elements) are sorted by domain.
+    `cors`: some rule allows other origins."""
 
     name: str
     context: RouteContext
@@ -39,6 +41,8 @@ class Table:
     hosts: Mapping[str, VirtualHost]
     chunks: Mapping[str, bytes]
     body: bytes
+    problems: tuple[Problem, ...]
+    cors: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,11 @@ def _shards_of(domain: str, count: int) -> Iterable[int]:
 
 
 def worth_sharding(hosts: Mapping[str, Host], threshold: int) -> bool:
-    exact = copied = 0
-    for domain, host in hosts.items():
-        if domain[0] == "*":
-            copied += len(host.rules)
-        else:
-            exact += len(host.rules)
-    return exact > threshold and copied <= _MAX_COPIED_RULES
+    """Asked at every change, so it looks at no more hosts than it has to."""
+    if sum([len(hosts[domain].rules) for domain in hosts if domain[0] == "*"]) > _MAX_COPIED_RULES:
+        return False
+    counts = accumulate(len(host.rules) for domain, host in hosts.items() if domain[0] != "*")
+    return any(count > threshold for count in counts)
 
 
 def table(
@@ -96,7 +98,9 @@ def table(
         chunks = {domain: chunks[domain] if domain in chunks else kept[domain] for domain in sorted(hosts)}
         built = {domain: built[domain] if domain in built else old[domain] for domain in chunks}
     body = b"".join([_head(name), *chunks.values(), _misdirected(misdirected, hosts)])
-    return Table(name, context, misdirected, hosts, built, chunks, body)
+    problems = tuple([problem for virtual in built.values() for problem in virtual.problems])
+    cors = any(virtual.cors for virtual in built.values())
+    return Table(name, context, misdirected, hosts, built, chunks, body, problems, cors)
 
 
 def shards(
@@ -132,15 +136,6 @@ def shards(
         for index, part in enumerate(parts)
     )
     return Shards(name, context, misdirected, hosts, tuple(parts), tables)
-
-
-def table_problems(built: Table) -> Iterator[Problem]:
-    for virtual in built.hosts.values():
-        yield from virtual.problems
-
-
-def uses_cors(built: Table) -> bool:
-    return any(virtual.cors for virtual in built.hosts.values())
 
 
 def scopes(built: Shards) -> Iterator[tuple[str, bytes]]:
