@@ -4,13 +4,13 @@ A scope exists from the moment when the first proxy asks for it, so that zones w
 is kept is the step before, which makes a step cost what has changed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 from gwanmun import ir
 from gwanmun.app.pipeline import with_changes
-from gwanmun.infra.podports import pod_ports
+from gwanmun.infra.podports import PodPorts
 from gwanmun.names import NamespacedName
 from gwanmun.resolve.model import Reach, Resolution
 from gwanmun.xds.options import Binding, Options, PortKey
@@ -72,10 +72,12 @@ def model_of(gateway: NamespacedName, model: ir.Model, reach: Reach, previous: i
 class Scopes:
     """Owns the last model and the last translation of each scope."""
 
-    def __init__(self, options: Options, *, address: str) -> None:
-        """`options`: all but zone and bindings; `address`: where listeners are bound in a pod, as 0.0.0.0."""
+    def __init__(self, options: Options, *, address: str, ports: Callable[[NamespacedName], PodPorts]) -> None:
+        """`options`: all but zone and bindings; `address`: where listeners are bound in a pod, as 0.0.0.0; `ports` says
+        which port of the pod serves each port of a Gateway."""
         self._options = options
         self._address = address
+        self._ports = ports
         self._resolution: Resolution | None = None
         self._scopes: dict[ScopeKey, _Scope] = {}
 
@@ -116,11 +118,10 @@ class Scopes:
     def _advance(self, key: ScopeKey, resolution: Resolution) -> Update | None:
         scope = self._scopes[key]
         model = model_of(key.gateway, resolution.model, resolution.reach[key.gateway], scope.model)
-        if model is scope.model:
+        options = _with_bindings(scope.options, bindings(key.gateway, self._ports(key.gateway), self._address))
+        if model is scope.model and options is scope.options:
             return None
-        gateway = model.gateways[key.gateway]
-        if scope.model is None or scope.model.gateways[key.gateway] is not gateway:
-            scope.options = _with_bindings(scope.options, bindings(gateway, self._address))
+        scope.options = options
         first, scope.model = scope.translation is None, model
         scope.translation = translate(model, scope.options, scope.translation)
         scope.resources = with_changes(scope.resources, scope.translation)
@@ -128,12 +129,9 @@ class Scopes:
         return Update(key, scope.resources, changes) if changes or first else None
 
 
-def bindings(gateway: ir.Gateway, address: str) -> dict[PortKey, tuple[Binding, ...]]:
+def bindings(gateway: NamespacedName, ports: PodPorts, address: str) -> dict[PortKey, tuple[Binding, ...]]:
     """Every port of the Gateway on its port of the pod; clients know it by its own number."""
-    return {
-        (gateway.key, number, transport): (Binding(address, port, number),)
-        for (number, transport), port in pod_ports(gateway).items()
-    }
+    return {(gateway, number, transport): (Binding(address, port, number),) for (number, transport), port in ports.items()}
 
 
 def _with_bindings(options: Options, bound: Mapping[PortKey, tuple[Binding, ...]]) -> Options:

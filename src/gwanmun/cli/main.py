@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli import check, demo, down, explain, proxy, sim, status, up, xds
+from gwanmun.cli import check, controller, demo, down, explain, proxy, sim, status, up, xds
 from gwanmun.cli.output import fail
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("explain")(explain.explain)
 app.command("status")(status.status)
 app.command("xds")(xds.xds)
 app.command("sim")(sim.sim)
+app.command("controller")(controller.controller)
 app.command("proxy")(proxy.proxy)
 
 

@@ -3,11 +3,10 @@
 The pod's Service leads the port that clients know to this one, and the proxy's listener is bound to it: both ask here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from gwanmun.infra.ports import Transport
-from gwanmun.ir import Gateway
 
 METRICS_PORT: Final = 9090
 ADMIN_PORT: Final = 19000
@@ -20,9 +19,9 @@ _HIGHEST: Final = 65_535
 PodPorts = Mapping[tuple[int, Transport], int]
 
 
-def pod_ports(gateway: Gateway) -> PodPorts:
+def pod_ports(ports: Iterable[tuple[int, Transport]]) -> PodPorts:
     """The pod's port by the Gateway's port and transport: the same number, but 10000 more for what needs privileges."""
-    named = {(port.number, port.transport) for port in gateway.ports}
+    named = set(ports)
     found: dict[tuple[int, Transport], int] = {}
     taken: set[tuple[int, Transport]] = set()
     for number, transport in sorted(named):

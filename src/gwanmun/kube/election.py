@@ -45,7 +45,7 @@ class Election:
         try:
             while True:
                 try:
-                    async with asyncio.timeout(self._candidate.times.renew_deadline / 2):
+                    async with asyncio.timeout(retry * 1.5):
                         await self._attempt()
                     self._said = ""
                 except (ApiError, UnreachableError, TimeoutError) as error:

@@ -1,0 +1,372 @@
+"""`gwanmun controller`: the same core as `up`, on Kubernetes.
+
+`Controller` puts the parts together: API server -> resolve -> a set of resources for each Gateway -> ADS -> the proxies of
+its fleet; and back: statuses, and the fleets themselves. Several run side by side: all serve proxies, one leads and writes.
+"""
+
+import asyncio
+import gc
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from gwanmun.api import Node
+from gwanmun.app.applying import Applier
+from gwanmun.app.errors import UserError
+from gwanmun.app.fleets import Fleets
+from gwanmun.app.health import health_server
+from gwanmun.app.metrics import ControllerMetrics, Reading
+from gwanmun.app.reviews import account_of, node_of, token_review
+from gwanmun.app.scopes import ScopeKey, Scopes, Update
+from gwanmun.infra.fleet import FleetOptions
+from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
+from gwanmun.infra.xdstls import XdsTls, XdsTlsError, XdsTlsOptions
+from gwanmun.kube import ApiError, KubeClient, KubeConfigError, UnreachableError, connection
+from gwanmun.kube.election import Election
+from gwanmun.names import NamespacedName, ObjectKey
+from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesProvider
+from gwanmun.resolve.model import Resolution, Resolver
+from gwanmun.resolve.world import Settings
+from gwanmun.resources import Snapshot
+from gwanmun.resources.snapshot import GATEWAY_GROUP
+from gwanmun.status import status_document
+from gwanmun.status.placement import placed
+from gwanmun.status.writer import StatusWriter, WriterOptions
+from gwanmun.xds.options import Options
+from gwanmun.xds_server import Node as ProxyNode
+from gwanmun.xds_server import Peer, Publisher, Refusal, XdsServer
+from gwanmun.xds_server.identity import TokenIdentity
+
+ZONE_LABEL = "topology.kubernetes.io/zone"
+LEASE = "gwanmun-controller"
+_REFRESH_TLS_S = 3600.0
+_START_AGAIN_S = (0.5, 10.0)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerOptions:
+    """What `controller` is told. `namespace` is where it runs itself (its Lease, its Secret); empty: that of the kubeconfig.
+
+    `controllers` empty means the names that are ours by default; `namespaces` empty means all of them. `fleet.xds_address`
+    is where proxies find the control plane; its authorities are filled in here. `bind_address` is for listeners in pods.
+    """
+
+    fleet: FleetOptions
+    kubeconfig: Path | None = None
+    context: str | None = None
+    namespace: str = ""
+    namespaces: tuple[str, ...] = ()
+    controllers: tuple[str, ...] = ()
+    xds_listen: str = "0.0.0.0:18000"
+    metrics_listen: str = "0.0.0.0:9090"
+    bind_address: str = "0.0.0.0"  # noqa: S104  they are to be reached from outside
+    xds_secret: str | None = None
+    leader_elect: bool = True
+    identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}")
+
+
+class Controller:
+    """One running controller. `run` returns after `request_stop` (or a signal)."""
+
+    def __init__(self, options: ControllerOptions) -> None:
+        self.options = options
+        self.settings = Settings(options.controllers) if options.controllers else Settings()
+        self.publisher = Publisher()
+        self.metrics = ControllerMetrics()
+        self.listening = False
+        self.provider: KubernetesProvider | None = None
+        self.writer: StatusWriter | None = None
+        self.election: Election | None = None
+        self._tls: XdsTls | None = None
+        self._fleets = Fleets(self._fleet_options)
+        self._applier: Applier | None = None
+        self._leading = False
+        self._stopping = asyncio.Event()
+        self._first = asyncio.Event()
+        self._snapshot = Snapshot()
+        self._resolver = Resolver(self.settings)
+        self._resolution: Resolution | None = None
+        self._accounts: dict[NamespacedName, NamespacedName] = {}
+        self._scopes = Scopes(
+            Options(module_path=str(MODULE_FILE), access_log="/dev/stdout"),
+            address=options.bind_address,
+            ports=self._fleets.ports,
+        )
+
+    def request_stop(self) -> None:
+        """End in good order, soon."""
+        self._stopping.set()
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        return self.metrics.registry
+
+    @property
+    def ready(self) -> tuple[bool, str]:
+        """Whether proxies can be served, and if not, what is missing."""
+        if self.provider is None or not self.provider.synced:
+            kinds = ", ".join(self.provider.waiting_for[:5]) if self.provider is not None else "a connection"
+            return False, f"waiting for the API server: {kinds}"
+        if not self.listening:
+            return False, "the xDS port does not listen yet"
+        return True, "ready"
+
+    async def run(self) -> None:
+        """Serve until asked to stop. UserError where it cannot even start."""
+        try:
+            to = connection(self.options.kubeconfig, self.options.context, environment=os.environ)
+            client = KubeClient(to, user_agent="gwanmun-controller")
+        except KubeConfigError as error:
+            raise UserError(str(error)) from None
+        namespace = self.options.namespace or to.namespace
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(client)
+            _stop_on_signals(self)
+            await stack.enter_async_context(health_server(self.options.metrics_listen, self))
+            works = asyncio.create_task(self._work(client, namespace))
+            stopping = asyncio.create_task(self._stopping.wait())
+            try:
+                await asyncio.wait([works, stopping], return_when=asyncio.FIRST_COMPLETED)
+                if works.done():
+                    works.result()
+                log.info("stopping")
+            finally:
+                works.cancel()
+                stopping.cancel()
+                await asyncio.gather(works, return_exceptions=True)
+
+    async def _work(self, client: KubeClient, namespace: str) -> None:
+        log.info("starting", server=client.server, namespace=namespace, controllers=list(self.settings.controller_names))
+        names = _names(self.options.fleet.xds_address)
+        self._tls = tls = XdsTls(client, XdsTlsOptions(namespace, self.options.xds_secret, names), clock=_utc_now)
+        await self._until_secure(tls)
+        self.provider = KubernetesProvider(client, KubernetesOptions(namespaces=self.options.namespaces), draw=random.random)
+        self.writer = StatusWriter(
+            client,
+            WriterOptions(frozenset(self.settings.controller_names)),
+            self.document_of,
+            clock=time.monotonic,
+            now=lambda: _utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        self._applier = Applier(client, self._fleets.objects)
+        self.election = Election(
+            client,
+            namespace=namespace,
+            name=LEASE,
+            identity=self.options.identity,
+            changed=self._lead,
+            clock=time.monotonic,
+            now=_utc_now,
+        )
+        self._measure()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow(self.provider))
+            tasks.create_task(self._serve(client, tls))
+            tasks.create_task(self.writer.run())
+            tasks.create_task(self._applier.run())
+            tasks.create_task(self._refresh(tls))
+            await self._first.wait()  # whoever leads before it knows anything would find that nothing is wanted
+            if self.options.leader_elect:
+                tasks.create_task(self.election.run())
+            else:
+                self._lead(True)
+
+    async def _follow(self, provider: KubernetesProvider) -> None:
+        async with aclosing(provider.watch()) as batches:
+            async for batch in batches:
+                self._take(batch)
+                if not self._first.is_set():
+                    log.info("synced", objects=provider.count())
+                    # What was just built lives long: a collector that looks through it again and again pauses for 0.1 s.
+                    gc.collect()
+                    gc.freeze()
+                    self._first.set()
+
+    def _take(self, batch: Batch) -> None:
+        """One batch through the whole pipe."""
+        assert self.writer is not None
+        assert self._applier is not None
+        began = time.perf_counter()
+        if batch.objects:
+            self._snapshot, changed = self._snapshot.apply(batch.objects)
+            before, self._resolution = self._resolution, self._resolver.update(self._snapshot, changed)
+            self.metrics.resolve_seconds.observe(time.perf_counter() - began)
+            redone, moved = self._fleets.update(self._snapshot, self._resolution)
+            self._applier.touch(*redone)
+            self._accounts = self._fleets.accounts()
+            for step in self._scopes.feed(self._resolution):
+                self._publish(step)
+            if self._resolution is not before:
+                for key in _changed_statuses(self._resolution, before):
+                    self.writer.touch(key)
+            for gateway in moved:
+                self.writer.touch(ObjectKey(GATEWAY_GROUP, "Gateway", *gateway))
+            self.metrics.publish_seconds.observe(time.perf_counter() - began)
+        self.writer.observe(batch.present)
+
+    def _publish(self, step: Update | ScopeKey) -> None:
+        if isinstance(step, ScopeKey):
+            self.publisher.retire(str(step))
+            return
+        serial = self.publisher.publish(str(step.scope), step.resources, step.changes)
+        self.metrics.publications.inc()
+        log.debug("xds_published", scope=str(step.scope), serial=serial)
+
+    def document_of(self, key: ObjectKey) -> dict[str, Any] | None:
+        """The status that an object should have; None where we have nothing to say about it."""
+        status = self._resolution.statuses.get(key) if self._resolution is not None else None
+        if status is None:
+            return None
+        document = status_document(status)
+        if key.kind == "Gateway":
+            return placed(document, self._fleets.placement(key.namespaced_name))
+        return document
+
+    async def _serve(self, client: KubeClient, tls: XdsTls) -> None:
+        """The xDS port: from the first picture on, as a proxy must not be told that there is nothing."""
+        await self._first.wait()
+        identify = TokenIdentity(token_review(client, TOKEN_AUDIENCE), clock=time.monotonic)
+        server = XdsServer(self.publisher, self._scope_of, identify=identify)
+        try:
+            await server.start(self.options.xds_listen, tls.credentials())
+        except RuntimeError as error:
+            raise UserError(f"--xds-listen {self.options.xds_listen}: {error}") from None
+        self.listening = True
+        log.info("xds_listening", address=self.options.xds_listen)
+        try:
+            await asyncio.get_running_loop().create_future()  # until cancelled
+        finally:
+            self.listening = False
+            await server.stop()
+
+    def _scope_of(self, _: ProxyNode, peer: Peer) -> str | Refusal:
+        """The scope of a peer, by the service account that it has proven to have."""
+        account = account_of(peer.names)
+        gateway = self._accounts.get(account) if account is not None else None
+        if gateway is None:
+            log.warning("proxy_refused", address=peer.address, account=str(account))
+            return Refusal(f"service account {account} is not that of any Gateway's proxies here")
+        scope = ScopeKey(gateway, self._zone_of(node_of(peer.names)))
+        if scope not in self._scopes:
+            update = self._scopes.open(scope)
+            if update is None:
+                return Refusal(f"Gateway {gateway} is not served at the moment; its status says why")
+            self._publish(update)
+        return str(scope)
+
+    def _zone_of(self, node: str) -> str:
+        found = self._snapshot.get(ObjectKey("", "Node", "", node)) if node else None
+        return found.metadata.labels.get(ZONE_LABEL, "") if isinstance(found, Node) else ""
+
+    def _lead(self, leading: bool) -> None:
+        self._leading = leading
+        if self.writer is not None:
+            self.writer.lead(leading)
+        if self._applier is not None:
+            self._applier.lead(leading)
+
+    def _fleet_options(self) -> FleetOptions:
+        return replace(self.options.fleet, xds_ca=self._tls.bundle if self._tls is not None else "")
+
+    def _measure(self) -> None:
+        assert self.provider is not None
+        assert self.writer is not None
+        assert self._applier is not None
+        watches, writes, applied = self.provider.stats, self.writer.stats, self._applier.stats
+        states = self.publisher.proxies
+        self.metrics.add(
+            Reading("gwanmun_objects", "Objects that are followed", self._counts, label="kind"),
+            Reading("gwanmun_xds_proxies", "Connected proxies", lambda: {"": len(states())}),
+            Reading(
+                "gwanmun_xds_rejections",
+                "Resources that proxies refuse at the moment",
+                lambda: {"": sum(len(state.rejections) for state in states())},
+            ),
+            Reading("gwanmun_watch_restarts", "Watches begun again", lambda: {"": watches.restarts}, counted=True),
+            Reading("gwanmun_watch_relists", "Lists after a watch expired", lambda: {"": watches.relists}, counted=True),
+            Reading("gwanmun_status_writes", "Statuses written", lambda: {"": writes.written}, counted=True),
+            Reading(
+                "gwanmun_status_conflicts", "Status writes that came too late", lambda: {"": writes.conflicts}, counted=True
+            ),
+            Reading("gwanmun_status_failures", "Status writes that failed", lambda: {"": writes.failed}, counted=True),
+            Reading("gwanmun_fleet_applied", "Objects of fleets applied", lambda: {"": applied.applied}, counted=True),
+            Reading(
+                "gwanmun_fleet_failures",
+                "Objects of fleets that could not be applied",
+                lambda: {"": applied.failed},
+                counted=True,
+            ),
+            Reading("gwanmun_leading", "Whether this controller leads", lambda: {"": float(self._leading)}),
+        )
+
+    def _counts(self) -> dict[str, float]:
+        return dict(self.provider.count()) if self.provider is not None else {}
+
+    async def _until_secure(self, tls: XdsTls) -> None:
+        """Nothing can be served without a certificate: wait for the API server for as long as it takes."""
+        wait, longest = _START_AGAIN_S
+        while not await _refreshed(tls):
+            await asyncio.sleep(wait)
+            wait = min(longest, wait * 2)
+
+    async def _refresh(self, tls: XdsTls) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_TLS_S)
+            before = tls.bundle
+            if await _refreshed(tls) and tls.bundle != before and self._applier is not None:
+                self._applier.touch(*self._fleets.gateways)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _refreshed(tls: XdsTls) -> bool:
+    try:
+        await tls.refresh()
+    except ApiError as error:
+        grant = 'apiGroups: [""], resources: ["secrets"], verbs: ["get", "create", "update"]'
+        log.error("xds_certificate_unavailable", problem=str(error), **({"grant": grant} if error.code == 403 else {}))
+    except (UnreachableError, XdsTlsError) as error:
+        log.error("xds_certificate_unavailable", problem=str(error))
+    else:
+        return True
+    return False
+
+
+def _changed_statuses(now: Resolution, before: Resolution | None) -> Iterable[ObjectKey]:
+    """Whose status is another one now, those included that have none any more."""
+    if before is None:
+        return list(now.statuses)
+    if now.statuses is before.statuses:
+        return []
+    changed = [key for key, status in now.statuses.items() if before.statuses.get(key) is not status]
+    return [*changed, *(key for key in before.statuses if key not in now.statuses)]
+
+
+def _names(address: str) -> tuple[str, ...]:
+    """The DNS names of "gwanmun.gwanmun-system.svc:18000": also the shorter and the longer one."""
+    host = address.rpartition(":")[0]
+    if host.endswith(".svc"):
+        return host, f"{host}.cluster.local", host.removesuffix(".svc")
+    return (host,) if host and not host.replace(".", "").isdigit() and ":" not in host else ()
+
+
+def _stop_on_signals(controller: Controller) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(ValueError, RuntimeError):  # not the main thread: whoever runs us asks by request_stop
+            loop.add_signal_handler(number, controller.request_stop)

@@ -1,0 +1,154 @@
+"""`Fleets`: which proxies each Gateway is to have, where it can be reached, and whose tokens are its proxies'.
+
+Looks at Gateways that are ours, their parameters, and what there is of their Services; hands the objects to whoever applies
+them. What the objects are is `infra.fleet`'s business.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gwanmun.api import EndpointSlice, Gateway, GatewayClass, GatewayClassConfig, Node, Service
+from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
+from gwanmun.api.kinds import canonical_group
+from gwanmun.api.listener import Listener
+from gwanmun.infra.fleet import FleetOptions, fleet_objects
+from gwanmun.infra.fleet.naming import fleet_name
+from gwanmun.infra.podports import PodPorts, pod_ports
+from gwanmun.infra.ports import Transport
+from gwanmun.names import NamespacedName, ObjectKey
+from gwanmun.resolve.model import Resolution
+from gwanmun.resources import Snapshot
+from gwanmun.resources.snapshot import GATEWAY_GROUP, IndexKey
+from gwanmun.status.placement import Placement, placement
+
+Objects = tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayFleet:
+    """What is known of one Gateway's proxies. `name` is that of its Service and its service account."""
+
+    gateway: Gateway
+    config: GatewayClassConfig | None
+    name: str
+    ports: PodPorts
+    where: Placement
+
+    @property
+    def account(self) -> NamespacedName:
+        return NamespacedName(self.gateway.metadata.namespace, self.name)
+
+
+class Fleets:
+    """Owns what was worked out for each Gateway last. No socket: `wanted` says what is to be applied."""
+
+    def __init__(self, options: Callable[[], FleetOptions]) -> None:
+        self._options = options
+        self._fleets: dict[NamespacedName, GatewayFleet] = {}
+
+    def update(self, snapshot: Snapshot, resolution: Resolution) -> tuple[set[NamespacedName], set[NamespacedName]]:
+        """Look at everything again. The Gateways whose objects may have to be others now (those that are gone included), and
+        those that are reached in another way."""
+        nodes = _node_addresses(snapshot)
+        before, self._fleets = self._fleets, {}
+        for key in resolution.statuses:
+            if key.kind == "Gateway" and key.group == GATEWAY_GROUP:
+                gateway = snapshot.get(key)
+                if isinstance(gateway, Gateway):
+                    self._fleets[key.namespaced_name] = _fleet(snapshot, resolution, gateway, nodes)
+        keys = before.keys() | self._fleets.keys()
+        pairs = {key: (before.get(key), self._fleets.get(key)) for key in keys}
+        changed = {key for key, (old, new) in pairs.items() if _wanted_of(old) != _wanted_of(new)}
+        moved = {key for key, (old, new) in pairs.items() if (old and old.where) != (new and new.where)}
+        return changed, moved
+
+    def objects(self, gateway: NamespacedName) -> Objects | None:
+        """Everything that the Gateway's proxies need; None where the Gateway is not ours (any more)."""
+        fleet = self._fleets.get(gateway)
+        return None if fleet is None else fleet_objects(fleet.gateway, fleet.config, fleet.ports, self._options())
+
+    def accounts(self) -> dict[NamespacedName, NamespacedName]:
+        """Gateways by the service account that their proxies have. Of two with one account, the first has it."""
+        found: dict[NamespacedName, NamespacedName] = {}
+        for key in sorted(self._fleets):
+            found.setdefault(self._fleets[key].account, key)
+        return found
+
+    def ports(self, gateway: NamespacedName) -> PodPorts:
+        fleet = self._fleets.get(gateway)
+        return fleet.ports if fleet is not None else {}
+
+    def placement(self, gateway: NamespacedName) -> Placement:
+        """Where the Gateway can be reached."""
+        fleet = self._fleets.get(gateway)
+        return fleet.where if fleet is not None else Placement()
+
+    @property
+    def gateways(self) -> tuple[NamespacedName, ...]:
+        return tuple(self._fleets)
+
+
+def _wanted_of(fleet: GatewayFleet | None) -> Any:
+    return None if fleet is None else (fleet.gateway, fleet.config, fleet.ports)
+
+
+def _fleet(snapshot: Snapshot, resolution: Resolution, gateway: Gateway, nodes: tuple[str, ...]) -> GatewayFleet:
+    key = NamespacedName(gateway.metadata.namespace, gateway.metadata.name)
+    name = fleet_name(gateway)
+    service = snapshot.get(ObjectKey("", "Service", key.namespace, name))
+    where = placement(
+        gateway,
+        service if isinstance(service, Service) else None,
+        ready=_ready(snapshot, NamespacedName(key.namespace, name)),
+        nodes=nodes,
+    )
+    return GatewayFleet(gateway, _config(snapshot, gateway), name, pod_ports(_declared(snapshot, resolution, gateway)), where)
+
+
+def _declared(snapshot: Snapshot, resolution: Resolution, gateway: Gateway) -> set[tuple[int, Transport]]:
+    """Ports of the Gateway's own listeners, whether they can serve just now or not, and of the ListenerSets' that can."""
+    model = resolution.model.gateways.get(NamespacedName(gateway.metadata.namespace, gateway.metadata.name))
+    served: set[tuple[int, Transport]] = {(port.number, port.transport) for port in model.ports} if model else set()
+    return served | {(listener.port, _transport(listener)) for listener in gateway.spec.listeners}
+
+
+def _transport(listener: Listener) -> Transport:
+    return "udp" if listener.protocol == "UDP" else "tcp"
+
+
+def _config(snapshot: Snapshot, gateway: Gateway) -> GatewayClassConfig | None:
+    """The Gateway's own parameters, else its class's; None where they are not to be found."""
+    infrastructure = gateway.spec.infrastructure
+    own = infrastructure.parameters_ref if infrastructure else None
+    gateway_class = snapshot.get(ObjectKey(GATEWAY_GROUP, "GatewayClass", "", gateway.spec.gateway_class_name))
+    of_class = gateway_class.spec.parameters_ref if isinstance(gateway_class, GatewayClass) else None
+    for ref in (own, of_class):
+        if ref is not None and (canonical_group(ref.group), ref.kind) == (GWANMUN_GROUP, "GatewayClassConfig"):
+            config = snapshot.get(ObjectKey(GWANMUN_GROUP, "GatewayClassConfig", "", ref.name))
+            if isinstance(config, GatewayClassConfig):
+                return config
+    return None
+
+
+def _ready(snapshot: Snapshot, service: NamespacedName) -> int:
+    """How many proxies the Service leads to."""
+    slices = (snapshot.get(key) for key in snapshot.find(IndexKey("service", tuple(service))))
+    endpoints = [one for found in slices if isinstance(found, EndpointSlice) for one in found.endpoints or ()]
+    return sum(1 for one in endpoints if one.conditions.ready is not False)
+
+
+def _node_addresses(snapshot: Snapshot) -> tuple[str, ...]:
+    """What a NodePort Service can be reached at: external addresses where nodes have any."""
+    nodes = [snapshot.get(key) for key in snapshot.find(IndexKey("kind", ("", "Node")))]
+    for wanted in ("ExternalIP", "InternalIP"):
+        found = [
+            address.address
+            for node in nodes
+            if isinstance(node, Node)
+            for address in node.status.addresses
+            if address.type == wanted
+        ]
+        if found:
+            return tuple(sorted(found))
+    return ()

@@ -1,0 +1,66 @@
+"""Asking the API server whose token a proxy shows (TokenReview)."""
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from gwanmun.kube import ApiError, KubeClient, UnreachableError
+from gwanmun.names import NamespacedName
+from gwanmun.xds_server.identity import Holder, Review
+from gwanmun.xds_server.server import Refusal
+
+_PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
+_ACCOUNT: Final = "system:serviceaccount:"
+_NODE: Final = "node:"
+_POD: Final = "pod:"
+_TIMEOUT_S: Final = 5.0
+
+
+def token_review(client: KubeClient, audience: str) -> Review:
+    """A `Review` for tokens that were made for this audience."""
+
+    async def review(token: str) -> Holder | Refusal:
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        }
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                answer = await client.call("POST", _PATH, body=body)
+        except (ApiError, UnreachableError, TimeoutError) as error:
+            raise TimeoutError(f"the token cannot be checked at the moment: {error}") from None
+        return reviewed(answer, audience)
+
+    return review
+
+
+def reviewed(answer: bytes, audience: str) -> Holder | Refusal:
+    """What a TokenReview says. Pure."""
+    status = msgspec.json.decode(answer).get("status") or {}
+    user = status.get("user") or {}
+    name = user.get("username") or ""
+    if not status.get("authenticated") or audience not in (status.get("audiences") or ()):
+        return Refusal(f'the token is not valid for "{audience}": {status.get("error") or "not authenticated"}', known=False)
+    if not name.startswith(_ACCOUNT):
+        return Refusal(f"{name} is not a service account")
+    extra = user.get("extra") or {}
+    found = [name]
+    for prefix, key in ((_POD, "pod-name"), (_NODE, "node-name")):
+        found += [prefix + value for value in extra.get(f"authentication.kubernetes.io/{key}") or ()]
+    return Holder(tuple(found))
+
+
+def account_of(names: tuple[str, ...]) -> NamespacedName | None:
+    """The service account among the proven names of a peer."""
+    for name in names:
+        if name.startswith(_ACCOUNT):
+            namespace, _, account = name.removeprefix(_ACCOUNT).partition(":")
+            return NamespacedName(namespace, account)
+    return None
+
+
+def node_of(names: tuple[str, ...]) -> str:
+    """The node that the peer's pod runs on; empty where the token does not say (Kubernetes before 1.30)."""
+    return next((name.removeprefix(_NODE) for name in names if name.startswith(_NODE)), "")

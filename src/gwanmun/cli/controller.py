@@ -1,0 +1,94 @@
+"""`gwanmun controller`: gateways on Kubernetes."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def controller(
+    proxy_image: Annotated[str, typer.Option(envvar="GWANMUN_PROXY_IMAGE", help="image of the proxies")] = "gwanmun-proxy",
+    xds_address: Annotated[
+        str,
+        typer.Option(envvar="GWANMUN_XDS_ADDRESS", help="where proxies find this control plane: HOST:PORT"),
+    ] = "gwanmun-controller.gwanmun-system.svc:18000",
+    xds_listen: Annotated[str, typer.Option(envvar="GWANMUN_XDS_LISTEN", help="where to serve proxies")] = "0.0.0.0:18000",
+    xds_tls_secret: Annotated[
+        str,
+        typer.Option(
+            envvar="GWANMUN_XDS_TLS_SECRET",
+            help="Secret with tls.crt, tls.key and ca.crt for the xDS port (cert-manager's)",
+            show_default="an authority of our own",
+        ),
+    ] = "",
+    metrics_listen: Annotated[
+        str, typer.Option(envvar="GWANMUN_METRICS_LISTEN", help="where to answer /metrics, /healthz and /readyz")
+    ] = "0.0.0.0:9090",
+    controller_name: Annotated[
+        list[str],
+        typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default="ours and kgateway.dev's"),
+    ] = [],  # noqa: B006  typer reads the default, nothing writes it
+    watch_namespace: Annotated[
+        list[str], typer.Option(help="namespace to look at; repeatable", show_default="all of them")
+    ] = [],  # noqa: B006
+    namespace: Annotated[
+        str,
+        typer.Option(envvar="POD_NAMESPACE", help="namespace of this controller itself", show_default="that of the kubeconfig"),
+    ] = "",
+    instance: Annotated[
+        str, typer.Option(envvar="GWANMUN_INSTANCE", help="name of this installation, of which a cluster may have several")
+    ] = "gwanmun",
+    proxy_replicas: Annotated[int, typer.Option(envvar="GWANMUN_PROXY_REPLICAS", help="proxies of each Gateway", min=0)] = 2,
+    proxy_image_pull_policy: Annotated[str, typer.Option(envvar="GWANMUN_PROXY_IMAGE_PULL_POLICY")] = "IfNotPresent",
+    proxy_image_pull_secret: Annotated[list[str], typer.Option(help="of the proxies; repeatable")] = [],  # noqa: B006
+    proxy_log_level: Annotated[str, typer.Option(envvar="GWANMUN_PROXY_LOG_LEVEL", help="Envoy's")] = "warning",
+    leader_elect: Annotated[
+        bool, typer.Option(envvar="GWANMUN_LEADER_ELECT", help="several controllers run, and one of them writes")
+    ] = True,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(help="how to reach the API server", show_default="$KUBECONFIG, the pod's service account, ~/.kube/config"),
+    ] = None,
+    context: Annotated[str, typer.Option(help="of the kubeconfig", show_default="the current one")] = "",
+    log_format: Annotated[str, typer.Option(envvar="GWANMUN_LOG_FORMAT", help="json: one object a line, or text")] = "json",
+) -> None:
+    """Serve the Gateways of a Kubernetes cluster: run proxies for each, configure them, and write statuses.
+
+    For example, against a cluster that a kubeconfig leads to, with proxies that reach this machine at 10.0.0.5:
+
+        gwanmun controller --log-format text --xds-address 10.0.0.5:18000 --proxy-image registry.example/gwanmun-proxy:0.1.0
+    """
+    from gwanmun.app.controller import Controller, ControllerOptions
+    from gwanmun.app.logs import configure_logs
+    from gwanmun.cli.output import fail
+    from gwanmun.infra.authority import SERVER_NAME
+    from gwanmun.infra.fleet import FleetOptions
+
+    if log_format not in ("text", "json"):
+        fail(f'--log-format "{log_format}" is not one of text, json')
+    configure_logs(log_format)
+    options = ControllerOptions(
+        fleet=FleetOptions(
+            image=proxy_image,
+            xds_address=xds_address,
+            xds_server_name=SERVER_NAME,
+            xds_ca="",
+            instance=instance,
+            image_pull_policy=proxy_image_pull_policy,
+            image_pull_secrets=tuple(proxy_image_pull_secret),
+            replicas=proxy_replicas,
+            log_level=proxy_log_level,
+            log_format=log_format,
+        ),
+        kubeconfig=kubeconfig,
+        context=context or None,
+        namespace=namespace,
+        namespaces=tuple(watch_namespace),
+        controllers=tuple(controller_name),
+        xds_listen=xds_listen,
+        metrics_listen=metrics_listen,
+        xds_secret=xds_tls_secret or None,
+        leader_elect=leader_elect,
+    )
+    asyncio.run(Controller(options).run())
