@@ -249,7 +249,9 @@ def _backend_backend(q: Query, key: ClusterKey) -> ir.Backend | None:
     if obj is None:
         return None
     protocol: Protocol = "tcp" if key.protocol == TLS_OVER_TCP else cast(Protocol, key.protocol)
-    plain = ir.Backend(key, protocol, engine=obj.spec.engine)
+    # Whoever says in which zones its servers are wants near ones to be preferred.
+    prefer: Prefer | None = "zone" if any(endpoint.zone for endpoint in obj.spec.endpoints) else None
+    plain = ir.Backend(key, protocol, engine=obj.spec.engine, prefer=prefer)
     if not _backend_secure(obj):
         return plain
     tls = q.get(backend_tls, key.backend)
