@@ -68,7 +68,7 @@ def _deployment(gateway: Gateway, proxy: ProxySettings, ports: PodPorts, options
         "selector": {"matchLabels": selector(gateway)},
         # One more before one less: at no moment of a rollout are there fewer proxies than asked for.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "template": pod_template(gateway, proxy, ports, options),
+        "template": pod_template(gateway, proxy, options),
     }
     if not ports:
         spec["replicas"] = 0

@@ -13,7 +13,7 @@ from gwanmun.infra.fleet import contract
 from gwanmun.infra.fleet.merge import merged
 from gwanmun.infra.fleet.naming import annotations, fleet_name, labels, selector
 from gwanmun.infra.fleet.options import FleetOptions
-from gwanmun.infra.podports import METRICS_PORT, PodPorts
+from gwanmun.infra.podports import METRICS_PORT
 
 CONTAINER: Final = "proxy"
 _HOSTNAME: Final = "kubernetes.io/hostname"
@@ -24,15 +24,15 @@ _TOKEN_SECONDS: Final = 3600
 _RUN, _TOKEN, _CA = "run", "token", "ca"
 
 
-def pod_template(gateway: Gateway, proxy: ProxySettings, ports: PodPorts, options: FleetOptions) -> dict[str, Any]:
+def pod_template(gateway: Gateway, proxy: ProxySettings, options: FleetOptions) -> dict[str, Any]:
     """spec.template of the Deployment."""
     wanted = {**labels(gateway, options.instance), **proxy.pod.labels, **selector(gateway)}
     noted = {**annotations(gateway), **proxy.pod.annotations}
     metadata = {"labels": wanted, **({"annotations": noted} if noted else {})}
-    return {"metadata": metadata, "spec": merged(_spec(gateway, proxy, ports, options), proxy.pod.spec)}
+    return {"metadata": metadata, "spec": merged(_spec(gateway, proxy, options), proxy.pod.spec)}
 
 
-def _spec(gateway: Gateway, proxy: ProxySettings, ports: PodPorts, options: FleetOptions) -> dict[str, Any]:
+def _spec(gateway: Gateway, proxy: ProxySettings, options: FleetOptions) -> dict[str, Any]:
     drain = _drain(proxy, options)
     optional = {
         "affinity": proxy.affinity or _apart(gateway),
@@ -44,7 +44,7 @@ def _spec(gateway: Gateway, proxy: ProxySettings, ports: PodPorts, options: Flee
     }
     return {
         "automountServiceAccountToken": False,
-        "containers": [_container(gateway, proxy, ports, options, drain)],
+        "containers": [_container(gateway, proxy, options, drain)],
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "serviceAccountName": fleet_name(gateway),
@@ -77,21 +77,14 @@ def _over_zones(gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def _container(
-    gateway: Gateway, proxy: ProxySettings, ports: PodPorts, options: FleetOptions, drain: timedelta
-) -> dict[str, Any]:
+def _container(gateway: Gateway, proxy: ProxySettings, options: FleetOptions, drain: timedelta) -> dict[str, Any]:
     return {
         "name": CONTAINER,
         "image": options.image,
         "imagePullPolicy": options.image_pull_policy,
         "env": _environment(gateway, options, drain),
-        "ports": [
-            *(
-                {"containerPort": number, "name": f"{transport}-{number}", "protocol": transport.upper()}
-                for number, transport in sorted({(pod, transport) for (_, transport), pod in ports.items()})
-            ),
-            {"containerPort": METRICS_PORT, "name": "metrics", "protocol": "TCP"},
-        ],
+        # The Gateway's ports are not named: with every listener that comes or goes all proxies would be made anew.
+        "ports": [{"containerPort": METRICS_PORT, "name": "metrics", "protocol": "TCP"}],
         # Ready: Envoy has its configuration, listens, and is not on its way out.
         "readinessProbe": {
             "httpGet": {"path": "/ready", "port": "metrics"},

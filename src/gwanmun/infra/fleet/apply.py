@@ -1,0 +1,261 @@
+"""`Fleet`: puts the objects of Gateways to the API server, and takes away its own that are not wanted any more.
+
+An object is this installation's where its labels say so and a Gateway or ListenerSet owns it; nothing else is ever changed
+or deleted, whatever its name. Deliberately absent: what the objects are (`objects`), and when to try again (the caller).
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, Protocol
+
+from gwanmun.api.kinds import split_api_version
+from gwanmun.infra.fleet.naming import ours
+from gwanmun.kube import ApiError, UnreachableError, collection_path, manifest_path
+from gwanmun.kube.paths import PLURALS
+
+MANAGER: Final = "gwanmun"
+_SCALE_MANAGER: Final = "gwanmun-scale"
+"""Holds the number of replicas that the autoscaler has found, when we stop saying one."""
+_HASH: Final = "gwanmun.dev/applied"
+_OWNERS: Final = ("Gateway", "ListenerSet")
+_PAGE: Final = "500"
+_KINDS: Final = (
+    ("v1", "ServiceAccount"),
+    ("v1", "ConfigMap"),
+    ("v1", "Service"),
+    ("apps/v1", "Deployment"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("cert-manager.io/v1", "Certificate"),
+)
+
+
+class FleetClient(Protocol):
+    """What is needed of an API server; `KubeClient` has it. Raises ApiError and UnreachableError."""
+
+    async def get(self, path: str, **parameters: str) -> Any: ...
+    async def apply(self, manifest: Mapping[str, Any], *, manager: str = ...) -> Any: ...
+    async def delete(self, manifest: Mapping[str, Any], *, uid: str | None = None) -> None: ...
+
+
+class Owner(NamedTuple):
+    """The Gateway or ListenerSet that objects are made for."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an object is not as it should be. `grant` is the rule of a Role that the controller lacks, if that is why."""
+
+    message: str
+    grant: str | None = None
+
+    def __str__(self) -> str:
+        return self.message if self.grant is None else f"{self.message}; grant the controller {self.grant}"
+
+
+class _Identity(NamedTuple):
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """One of ours as it is there. `applied` is the hash of what was applied last, empty where that has to be done again."""
+
+    uid: str
+    owner: Owner
+    owner_uid: str
+    applied: str
+    replicas: int | None
+
+
+class Fleet:
+    """Owns what is known of the objects that are there. Constructing it asks nothing; `relist` has to come first."""
+
+    def __init__(self, client: FleetClient, instance: str) -> None:
+        self._client = client
+        self._labels = ours(instance)
+        self._live: dict[_Identity, _Live] = {}
+
+    async def relist(self) -> tuple[Problem, ...]:
+        """Look at what there is. Raises UnreachableError; a kind that may not be listed is a problem and no obstacle."""
+        live: dict[_Identity, _Live] = {}
+        problems = []
+        for api_version, kind in _KINDS:
+            try:
+                for item in await self._list(api_version, kind):
+                    if (found := _live(item, self._labels)) is not None:
+                        metadata = item["metadata"]
+                        live[_Identity(api_version, kind, metadata["namespace"], metadata["name"])] = found
+            except ApiError as error:
+                # Without its CRD a kind has no objects.
+                if error.code != 404:
+                    problems.append(_problem(error, _Identity(api_version, kind, "", ""), "list"))
+        self._live = live
+        return tuple(problems)
+
+    def forget(self) -> None:
+        """Apply everything once more when it is next asked for: somebody else may have changed it."""
+        self._live = {identity: replace(live, applied="") for identity, live in self._live.items()}
+
+    async def apply(self, owner: Owner, objects: Sequence[Mapping[str, Any]]) -> tuple[Problem, ...]:
+        """Let the owner have exactly these objects. What differs from the last time is applied, in this order; what is
+        there beyond them is deleted. Problems of one object do not keep the others from being applied."""
+        problems: list[Problem] = []
+        wanted = {_identity(manifest): manifest for manifest in objects}
+        for identity, manifest in wanted.items():
+            problems += await self._apply(identity, manifest, owner)
+        unwanted = [found for found, live in self._live.items() if live.owner == owner and found not in wanted]
+        for identity in unwanted:
+            problems += await self._delete(identity)
+        return tuple(problems)
+
+    async def sweep(self, owners: Collection[Owner]) -> tuple[Problem, ...]:
+        """Delete what belongs to none of these: a Gateway may have gone to another class while nobody looked."""
+        problems: list[Problem] = []
+        for identity in [found for found, live in self._live.items() if live.owner not in owners]:
+            problems += await self._delete(identity)
+        return tuple(problems)
+
+    async def _list(self, api_version: str, kind: str) -> list[dict[str, Any]]:
+        group, version = split_api_version(api_version)
+        path = collection_path(group, version, PLURALS[group, kind])
+        selector = ",".join(f"{name}={value}" for name, value in self._labels.items())
+        found: list[dict[str, Any]] = []
+        page = await self._client.get(path, labelSelector=selector, limit=_PAGE)
+        while True:
+            found += page["items"]
+            rest = page["metadata"].get("continue")
+            if not rest:
+                return found
+            page = await self._client.get(path, labelSelector=selector, limit=_PAGE, **{"continue": rest})
+
+    async def _apply(self, identity: _Identity, manifest: Mapping[str, Any], owner: Owner) -> Iterator[Problem]:
+        live, digest, verb = self._live.get(identity), _digest(manifest), "get"
+        try:
+            if live is None and (found := await self._existing(manifest)) is not None:
+                live = _live(found, self._labels)
+                if live is None:
+                    return _one(f"{identity} is there already and gwanmun did not make it; delete it or rename {owner}")
+            if live is not None and live.owner != owner:
+                return _one(f"{identity} belongs to {live.owner}; rename one of the two")
+            verb = "patch"
+            if live is not None and live.owner_uid != _owner_uid(manifest):
+                # Its owner was deleted and made again: Kubernetes is about to delete the old one's objects.
+                return await self._replace(identity, live)
+            if live is not None and live.applied == digest:
+                return iter(())
+            if live is not None and live.replicas is not None and _leaves_replicas(manifest):
+                await self._client.apply(_scale(manifest, live.replicas), manager=_SCALE_MANAGER)
+            applied = await self._client.apply(_with_hash(manifest, digest), manager=MANAGER)
+        except (ApiError, UnreachableError) as error:
+            return iter((_problem(error, identity, verb),))
+        now = _live(applied, self._labels)
+        if now is not None:
+            self._live[identity] = now
+        return iter(())
+
+    async def _existing(self, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        try:
+            found: Mapping[str, Any] = await self._client.get(manifest_path(manifest))
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+        return found
+
+    async def _replace(self, identity: _Identity, live: _Live) -> Iterator[Problem]:
+        self._live[identity] = live
+        problems = tuple(await self._delete(identity))
+        return iter(problems) if problems else _one(f"{identity} of the deleted {live.owner} is being deleted")
+
+    async def _delete(self, identity: _Identity) -> Iterator[Problem]:
+        live = self._live[identity]
+        manifest = {
+            "apiVersion": identity.api_version,
+            "kind": identity.kind,
+            "metadata": {"namespace": identity.namespace, "name": identity.name},
+        }
+        try:
+            # Only the one that was looked at: another of this name may be somebody else's.
+            await self._client.delete(manifest, uid=live.uid)
+        except (ApiError, UnreachableError) as error:
+            return iter((_problem(error, identity, "delete"),))
+        del self._live[identity]
+        return iter(())
+
+
+def _identity(manifest: Mapping[str, Any]) -> _Identity:
+    metadata = manifest["metadata"]
+    return _Identity(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
+
+
+def _live(item: Mapping[str, Any], labels: Mapping[str, str]) -> _Live | None:
+    """What an object is to us; None where it is not ours."""
+    metadata = item["metadata"]
+    if not labels.items() <= metadata.get("labels", {}).items():
+        return None
+    owners = [one for one in metadata.get("ownerReferences", ()) if one.get("controller") and one["kind"] in _OWNERS]
+    if not owners:
+        return None
+    owner = Owner(owners[0]["kind"], metadata["namespace"], owners[0]["name"])
+    applied = metadata.get("annotations", {}).get(_HASH, "")
+    return _Live(metadata["uid"], owner, owners[0]["uid"], applied, item.get("spec", {}).get("replicas"))
+
+
+def _owner_uid(manifest: Mapping[str, Any]) -> str:
+    uid: str = manifest["metadata"]["ownerReferences"][0]["uid"]
+    return uid
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _with_hash(manifest: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    metadata = manifest["metadata"]
+    annotations = {**metadata.get("annotations", {}), _HASH: digest}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _leaves_replicas(manifest: Mapping[str, Any]) -> bool:
+    return manifest["kind"] == "Deployment" and "replicas" not in manifest["spec"]
+
+
+def _scale(manifest: Mapping[str, Any], replicas: int) -> dict[str, Any]:
+    """Only the number: a field that its last manager gives up falls back to its default, which is one replica."""
+    metadata = {key: manifest["metadata"][key] for key in ("namespace", "name")}
+    return {
+        "apiVersion": manifest["apiVersion"],
+        "kind": manifest["kind"],
+        "metadata": metadata,
+        "spec": {"replicas": replicas},
+    }
+
+
+def _problem(error: ApiError | UnreachableError, identity: _Identity, verb: str) -> Problem:
+    subject = str(identity) if identity.name else identity.kind
+    message = f"cannot {verb} {subject}: {error}"
+    if not isinstance(error, ApiError) or error.code != 403:
+        return Problem(message)
+    group, _ = split_api_version(identity.api_version)
+    verbs = '"create", "patch"' if verb == "patch" else f'"{verb}"'
+    return Problem(message, f'apiGroups: ["{group}"], resources: ["{PLURALS[group, identity.kind]}"], verbs: [{verbs}]')
+
+
+def _one(message: str) -> Iterator[Problem]:
+    return iter((Problem(message),))

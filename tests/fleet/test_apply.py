@@ -1,0 +1,202 @@
+"""Applying fleets: only what differs, only our own, and problems that say what to do."""
+
+import copy
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from fleet.test_objects import INPUTS, OPTIONS, loaded, ports_of
+from gwanmun.infra.fleet import fleet_objects
+from gwanmun.infra.fleet.apply import Fleet, Owner
+from gwanmun.kube import ApiError, collection_path, manifest_path
+from gwanmun.kube.paths import PLURALS
+
+GW = Owner("Gateway", "ai", "gw")
+
+
+class Api:
+    """An API server in memory, as far as fleets see one. A field whose only manager gives it up is gone."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.managers: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self.log: list[tuple[str, str]] = []
+        self.forbidden: set[str] = set()
+        self.without: set[str] = {"/apis/cert-manager.io/v1/certificates"}
+        self._uids = itertools.count(1)
+
+    async def get(self, path: str, **parameters: str) -> Any:
+        if path in self.without:
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
+        if "labelSelector" not in parameters:
+            if path not in self.objects:
+                raise ApiError(404, "NotFound", path)
+            return copy.deepcopy(self.objects[path])
+        wanted = dict(pair.split("=") for pair in parameters["labelSelector"].split(","))
+        kind, found = path.rpartition("/")[2], []
+        for where, item in self.objects.items():
+            if where.split("/")[-2] == kind and wanted.items() <= item["metadata"].get("labels", {}).items():
+                found.append(copy.deepcopy(item))
+        start = int(parameters.get("continue", "0"))
+        rest = {"continue": str(start + 1)} if start + 1 < len(found) else {}
+        return {"metadata": rest, "items": found[start : start + 1]}  # the smallest of pages
+
+    async def apply(self, manifest: Mapping[str, Any], *, manager: str = "gwanmun") -> Any:
+        path = manifest_path(manifest)
+        self._check("patch", path)
+        self.managers[path, manager] = copy.deepcopy(dict(manifest))
+        merged: dict[str, Any] = {}
+        for (where, _), part in self.managers.items():
+            if where == path:
+                merged = _over(merged, part)
+        before = self.objects.get(path)
+        merged["metadata"]["uid"] = before["metadata"]["uid"] if before else f"uid-{next(self._uids)}"
+        if merged["kind"] == "Deployment":
+            merged["spec"].setdefault("replicas", 1)
+        self.objects[path] = merged
+        return copy.deepcopy(merged)
+
+    async def delete(self, manifest: Mapping[str, Any], *, uid: str | None = None) -> None:
+        path = manifest_path(manifest)
+        self._check("delete", path)
+        if path in self.objects and self.objects[path]["metadata"]["uid"] == uid:
+            del self.objects[path]
+            self.managers = {key: part for key, part in self.managers.items() if key[0] != path}
+
+    def put(self, manifest: Mapping[str, Any]) -> None:
+        """Made by somebody else."""
+        path = manifest_path(manifest)
+        self.objects[path] = _over(copy.deepcopy(dict(manifest)), {"metadata": {"uid": f"uid-{next(self._uids)}"}})
+
+    def kinds(self) -> list[str]:
+        return sorted(item["kind"] for item in self.objects.values())
+
+    def _check(self, verb: str, path: str) -> None:
+        self.log.append((verb, path))
+        if any(f"/{plural}/" in path for plural in self.forbidden):
+            raise ApiError(403, "Forbidden", "user is not allowed")
+
+
+def _over(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, Mapping):
+        return {**base, **{key: _over(base.get(key), value) for key, value in over.items()}}
+    return copy.deepcopy(over)
+
+
+def objects(name: str = "defaults", uid: str | None = None) -> tuple[dict[str, Any], ...]:
+    gateway, config = loaded(next(path for path in INPUTS if path.name.startswith(name)))
+    made = copy.deepcopy(fleet_objects(gateway, config, ports_of(gateway), OPTIONS))
+    for found in made:
+        found["metadata"]["ownerReferences"][0]["uid"] = uid or gateway.metadata.uid
+    return made
+
+
+async def fleet_on(api: Api) -> Fleet:
+    fleet = Fleet(api, OPTIONS.instance)
+    assert await fleet.relist() == ()
+    return fleet
+
+
+async def test_what_is_there_is_not_written_again_not_even_after_a_restart() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    assert await fleet.apply(GW, objects()) == ()
+    assert api.kinds() == ["ConfigMap", "Deployment", "PodDisruptionBudget", "Service", "ServiceAccount"]
+    assert len(api.log) == 5
+    assert await fleet.apply(GW, objects()) == ()
+    assert await (await fleet_on(api)).apply(GW, objects()) == ()
+    assert len(api.log) == 5
+    fleet.forget()
+    await fleet.apply(GW, objects())
+    assert len(api.log) == 10
+
+
+async def test_only_what_differs_is_written() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    await fleet.apply(GW, objects())
+    changed = objects()
+    changed[1]["data"]["ca.crt"] = "(another)"
+    api.log.clear()
+    await fleet.apply(GW, changed)
+    assert [path.rpartition("/")[2] for _, path in api.log] == ["gw-gwanmun"]
+    assert "configmaps" in api.log[0][1]
+
+
+async def test_what_is_not_wanted_any_more_is_deleted_and_nothing_else_is() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    await fleet.apply(GW, objects())
+    foreign = copy.deepcopy(objects()[0])
+    foreign["metadata"]["name"] = "foreign"
+    del foreign["metadata"]["ownerReferences"]
+    api.put(foreign)
+    api.put(_over(objects()[0], {"metadata": {"name": "other", "labels": {"gwanmun.dev/fleet": "another"}}}))
+    without_service = tuple(found for found in objects() if found["kind"] != "Service")
+    assert await (await fleet_on(api)).apply(GW, without_service) == ()
+    assert "Service" not in api.kinds()
+    assert await (await fleet_on(api)).sweep({GW}) == ()
+    assert len(api.objects) == 6
+    assert await (await fleet_on(api)).sweep(set()) == ()
+    assert sorted(path.rpartition("/")[2] for path in api.objects) == ["foreign", "other"]
+
+
+async def test_somebody_elses_object_of_the_same_name_is_left_alone() -> None:
+    api = Api()
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "ai", "name": "gw-gwanmun"}, "spec": {"x": 1}}
+    api.put(service)
+    problems = await (await fleet_on(api)).apply(GW, objects())
+    assert [str(problem) for problem in problems] == [
+        "Service ai/gw-gwanmun is there already and gwanmun did not make it; delete it or rename Gateway ai/gw"
+    ]
+    assert api.objects[manifest_path(service)]["spec"] == {"x": 1}
+    assert len(api.objects) == 5
+
+
+async def test_two_gateways_whose_names_meet_do_not_fight() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    await fleet.apply(GW, objects())
+    problems = await fleet.apply(Owner("Gateway", "ai", "other"), objects(uid="other"))
+    assert {str(problem) for problem in problems} == {
+        f"{kind} ai/gw-gwanmun belongs to Gateway ai/gw; rename one of the two" for kind in api.kinds()
+    }
+
+
+async def test_a_gateway_that_was_made_again_gets_objects_of_its_own() -> None:
+    api = Api()
+    await (await fleet_on(api)).apply(GW, objects(uid="old"))
+    fleet = await fleet_on(api)
+    first = await fleet.apply(GW, objects(uid="new"))
+    assert "ServiceAccount ai/gw-gwanmun of the deleted Gateway ai/gw is being deleted" in [str(one) for one in first]
+    assert await fleet.apply(GW, objects(uid="new")) == ()
+    assert {item["metadata"]["ownerReferences"][0]["uid"] for item in api.objects.values()} == {"new"}
+
+
+async def test_a_missing_right_is_named_and_harms_only_its_object() -> None:
+    api = Api()
+    api.forbidden = {"deployments"}
+    problems = await (await fleet_on(api)).apply(GW, objects())
+    assert [str(problem) for problem in problems] == [
+        "cannot patch Deployment ai/gw-gwanmun: user is not allowed; grant the controller "
+        'apiGroups: ["apps"], resources: ["deployments"], verbs: ["create", "patch"]'
+    ]
+    assert len(api.objects) == 4
+    api.forbidden = set()
+
+
+async def test_a_new_autoscaler_starts_from_the_replicas_that_there_are() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    fixed = objects()
+    await fleet.apply(GW, fixed)
+    path = manifest_path(fixed[2])
+    assert api.objects[path]["spec"]["replicas"] == 2
+    scaled = objects()
+    del scaled[2]["spec"]["replicas"]
+    assert await fleet.apply(GW, scaled) == ()
+    assert api.objects[path]["spec"]["replicas"] == 2
+
+
+async def test_every_kind_has_a_path() -> None:
+    assert collection_path("policy", "v1", PLURALS["policy", "PodDisruptionBudget"]) == "/apis/policy/v1/poddisruptionbudgets"
