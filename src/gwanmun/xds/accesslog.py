@@ -27,7 +27,7 @@ _REQUEST: Final = {
     "request_id": "%REQ(X-REQUEST-ID)%",
     "method": "%REQ(:METHOD)%",
     "authority": "%REQ(:AUTHORITY)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "path": "%PATH(NQ:ORIG_OR_PATH)%",  # as it came, without the query: keys may be in it
     "route": "%ROUTE_NAME%",
     "code": "%RESPONSE_CODE%",
     "details": "%RESPONSE_CODE_DETAILS%",
