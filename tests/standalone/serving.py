@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,10 @@ class Served:
     @property
     def url(self) -> str:
         return f"http://{self.address}:{self.port}"
+
+    def at(self, port: int, *, address: str = "") -> "Served":
+        """The same gateway, asked at another of its ports or addresses."""
+        return replace(self, port=port, address=address or self.address)
 
     def client(self, host: str = HOST, **more: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers={"host": host}, trust_env=False, timeout=20, **more)

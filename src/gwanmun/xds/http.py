@@ -25,6 +25,10 @@ _DELAYED_CLOSE: Final = timedelta(milliseconds=100)
 """How long a connection that we end stays half open, for the client to read the rest. Envoy's own 1 s is how much later an
 HTTP/1 client would learn that a stream was cut; far less and an early 413 could be lost to a reset."""
 
+_FAREWELL: Final = timedelta(seconds=1)
+"""Between the notice that a connection is about to end and its end, for requests that are on their way. Envoy waits 5 s by
+itself, on HTTP/1 too, where nobody is told: an idle timeout of 1 s would take 6."""
+
 _MAX_STREAMS: Final = 256
 _STREAM_WINDOW: Final = 1024 * 1024
 _CONNECTION_WINDOW: Final = 16 * 1024 * 1024
@@ -82,6 +86,7 @@ _LIMITS: Final[Fields] = {
     "stream_idle_timeout": STREAM_IDLE,
     "request_headers_timeout": _HEADERS_IN,
     "delayed_close_timeout": _DELAYED_CLOSE,
+    "drain_timeout": _FAREWELL,
     "max_request_headers_kb": number(_HEADERS_KB),
 }
 _IDENTITY: Final[Fields] = {
