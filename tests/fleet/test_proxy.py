@@ -28,15 +28,15 @@ async def get(port: int, path: str = "/") -> httpx.Response:
         return await client.get(f"http://127.0.0.1:{port}{path}")
 
 
-async def test_it_is_ready_once_it_listens_and_not_before(pod: Pod, authority: trustme.CA) -> None:
+async def test_it_is_ready_once_it_is_configured_and_not_before(pod: Pod, authority: trustme.CA) -> None:
     front = free_port()
     async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
         await proxy.until("/ready", 503, "waiting for the first configuration")
         assert (await proxy.ask("/healthz")).status_code == 200
         plane.publisher.publish(SCOPE, ResourceSet({}))
-        await proxy.until("/ready", 503, "no listener yet")
-        plane.publisher.publish(SCOPE, one_listener(front, "hello"))
         await proxy.until("/ready", 200)
+        serial = plane.publisher.publish(SCOPE, one_listener(front, "hello"))
+        await plane.publisher.until_applied(SCOPE, serial)
         assert (await get(front)).text == "hello"
         metrics = (await proxy.ask("/metrics")).text
     assert plane.seen[0] == "Bearer one"

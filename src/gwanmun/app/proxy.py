@@ -40,7 +40,6 @@ log = structlog.get_logger()
 _HEAP_PART = 0.85
 """Of the container's memory; the rest is for this program, for code and for what the allocator holds back."""
 _LARGEST_METRICS = 32 << 20
-_LISTENERS = "listener_manager.total_listeners_active"
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>[0-9]{1,5})")
 _LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical", "off")
 
@@ -291,12 +290,9 @@ class Proxy:
             return "waiting for credentials"
         if not await self._admin.is_ready():
             return "waiting for the first configuration"
-        try:
-            listeners = await self._admin.stats(f"^{re.escape(_LISTENERS)}$")
-        except AdminError as error:
-            return str(error)
-        # An empty configuration is a whole one: a Gateway may be so new that the control plane does not know it yet.
-        return None if listeners.get(_LISTENERS, 0) > 0 else "no listener yet"
+        # An empty configuration is a whole one, that of a Gateway whose listeners all lack something: it is not for its pods
+        # to be counted as broken. A Gateway that the control plane does not know yet gets no configuration at all.
+        return None
 
     async def _answer_health(self, _: Request) -> Response:
         if self._child is None or self._stopping.is_set():
