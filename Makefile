@@ -11,7 +11,8 @@ MODULE := src/gwanmun/_native/libgwanmun.so
 CARGO := $(shell command -v cargo)
 WORKERS ?= 2
 # What needs a Go toolchain and root has its own targets; what needs the module is left out where it cannot be built.
-TESTS := not kubernetes and not helm$(if $(CARGO),, and not native)
+SHELL_TOOLS := $(and $(shell command -v curl),$(shell command -v openssl))
+TESTS := not kubernetes and not helm$(if $(CARGO),, and not native)$(if $(SHELL_TOOLS),, and not shell)
 
 .PHONY: help setup native demo test check cluster test-kubernetes conformance format lock clean
 help: ## what there is

@@ -164,12 +164,12 @@ async def test_timeouts_and_retries(tmp_path: Path) -> None:
     async with simulated(*servers) as (tools, models), applied(folder, address), client(address) as ask:
         tools.set_faults([Error(status=503, count=2)])
         assert (await ask.get("/tools")).status_code == 200
-        tools.set_faults([Latency(seconds=30)])
+        tools.set_faults([Latency(seconds=3)])
         slow = await ask.get("/tools")
         assert (slow.status_code, slow.text) == (504, "The backend did not answer in time.\n")
         assert 1.4 < slow.elapsed.total_seconds() < 2.5  # three attempts
 
-        models.set_faults([Latency(seconds=30)])
+        models.set_faults([Latency(seconds=3)])
         assert _error(await ask.post(CHAT, json=chat("m"))) == (504, "backend_timeout")
         models.set_faults([Drip(size=40, every=0.1)])
         streamed = await ask.post(CHAT, json=chat("m", stream=True, max_tokens=16))
