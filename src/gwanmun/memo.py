@@ -24,6 +24,10 @@ _RUNNING: Final = 3
 
 _NOTHING: Final = object()
 
+_EMPTY: Final[dict["_Cell", None]] = {}
+"""Stands for a dict of cells until something is put there, which is never into this one: of most cells nothing has changed,
+and a hundred thousand empty dicts would be 6 MB."""
+
 
 class _Cell:
     __slots__ = ("args", "changed", "dependents", "deps", "fn", "keys_fn", "pending", "state", "value")
@@ -34,10 +38,22 @@ class _Cell:
         self.keys_fn = keys_fn  # set for a collecting cell
         self.value: Any = _NOTHING
         self.state = _DIRTY
-        self.deps: dict[_Cell, None] = {}
+        self.deps = _EMPTY
         self.dependents: dict[_Cell, None] = {}
-        self.pending: dict[_Cell, None] = {}  # dependencies that are not clean
-        self.changed: dict[_Cell, None] = {}  # dependencies whose value has changed since this one was computed
+        self.pending = _EMPTY  # dependencies that are not clean
+        self.changed = _EMPTY  # dependencies whose value has changed since this one was computed
+
+    def await_(self, dependency: "_Cell") -> None:
+        """Note a dependency that is not clean."""
+        if self.pending is _EMPTY:
+            self.pending = {}
+        self.pending[dependency] = None
+
+    def hear_of(self, dependency: "_Cell") -> None:
+        """Note a dependency whose value has changed."""
+        if self.changed is _EMPTY:
+            self.changed = {}
+        self.changed[dependency] = None
 
 
 class Query:
@@ -96,7 +112,7 @@ class Graph:
                 continue
             cell.value = value
             for dependent in cell.dependents:
-                dependent.changed[cell] = None
+                dependent.hear_of(cell)
                 self._mark(dependent, _DIRTY)
 
     def sweep(self) -> None:
@@ -147,7 +163,7 @@ class Graph:
         while stack:
             below = stack.pop()
             for above in below.dependents:
-                above.pending[below] = None
+                above.await_(below)
                 if above.state == _CLEAN:
                     above.state = _CHECK
                     stack.append(above)
@@ -177,14 +193,13 @@ class Graph:
             cell.state = _DIRTY
             cell.value = _NOTHING  # a later success is news to everything above
             raise
-        cell.pending.clear()
-        cell.changed.clear()
+        cell.pending = cell.changed = _EMPTY
         cell.state = _CLEAN
         if old is not _NOTHING and (value is old or value == old):
             return  # keep the old object: identity tells "unchanged" to what comes after
         cell.value = value
         for above in cell.dependents:
-            above.changed[cell] = None
+            above.hear_of(cell)
             if above.state == _CHECK:
                 above.state = _DIRTY
             elif above.state == _CLEAN:

@@ -235,7 +235,7 @@ class Standalone:
                 self._changed()
                 if serial == 1:
                     # What was just built lives long: a collector that looks through it again and again pauses for 0.1 s.
-                    gc.collect()
+                    # It is not cleaned up before: that takes half a second, and finds some thousand small objects.
                     gc.freeze()
                     gc.enable()
 
