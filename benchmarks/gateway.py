@@ -19,12 +19,14 @@ _COMMAND = (str(Path(sys.executable).parent / "gwanmun"),)
 
 @dataclass(slots=True)
 class Up:
-    """A running `gwanmun up`. `started` is `time.perf_counter()` of just before it was started."""
+    """A running `gwanmun up`. `started` is `time.perf_counter()` of just before it was started; `served_after` are the
+    seconds from then until it answered."""
 
     folder: Path
     runtime: Path
     process: subprocess.Popen[bytes]
     started: float
+    served_after: float = 0.0
 
     @property
     def pid(self) -> int:
@@ -76,7 +78,7 @@ def serving(folder: Path, port: int, *, host: str, path: str = "/", arguments: S
         runtime = Path(short)
         up = start(folder, runtime, arguments)
         try:
-            await_answer(up, port, host=host, path=path)
+            up.served_after = await_answer(up, port, host=host, path=path)
             yield up
         finally:
             down(folder, runtime)
