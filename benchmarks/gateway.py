@@ -98,8 +98,18 @@ def await_answer(up: Up, port: int, *, host: str, path: str = "/") -> float:
 
 def status(port: int, *, host: str, path: str = "/") -> int:
     """The status of a GET on a new connection; 0 where nobody answers."""
+    head = _head(port, host, path)
+    return int(head.split(" ", 2)[1]) if head else 0
+
+
+def header(port: int, *, host: str, name: str, path: str = "/") -> str:
+    """A header of the answer to a GET on a new connection; empty where there is none."""
+    lines = _head(port, host, path).split("\r\n")
+    return next((line.partition(": ")[2] for line in lines if line.lower().startswith(f"{name}: ")), "")
+
+
+def _head(port: int, host: str, path: str) -> str:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nx-model-id: gpt-4\r\nconnection: close\r\n\r\n".encode())
-        head = connection.recv(4096)
-        return int(head.split(b" ", 2)[1]) if head else 0
-    return 0
+        return connection.recv(8192).decode("latin-1").partition("\r\n\r\n")[0]
+    return ""
