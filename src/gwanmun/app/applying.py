@@ -1,19 +1,18 @@
 """`Applier`: keeps at the API server what every Gateway's fleet is to be. Only the leader applies.
 
-Objects are applied when they differ from what was applied last, and all again now and then, should somebody else have
-changed them. What belongs to a deleted Gateway Kubernetes deletes itself, by the owner references.
+Objects are applied when they differ from what is there, and all again now and then, should somebody else have changed them.
+What may be touched at all is for `infra.fleet.apply` to say.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
-from gwanmun.api.kinds import split_api_version
-from gwanmun.kube import ApiError, KubeClient, UnreachableError
-from gwanmun.kube.paths import PLURALS
+from gwanmun.infra.fleet.apply import Fleet, FleetClient, Owner, Problem
+from gwanmun.kube import UnreachableError
 from gwanmun.names import NamespacedName
 
 Objects = tuple[dict[str, Any], ...]
@@ -33,24 +32,36 @@ class ApplyStats:
 
 
 class Applier:
-    """Owns what was applied. `objects_of` says what a Gateway is to have; None: it is not ours any more."""
+    """Owns what is to be done. `objects_of` says what a Gateway is to have; None: it is not ours any more. `troubled` hears
+    of Gateways whose problems are others now."""
 
-    def __init__(self, client: KubeClient, objects_of: Callable[[NamespacedName], Objects | None]) -> None:
+    def __init__(
+        self,
+        client: FleetClient,
+        objects_of: Callable[[NamespacedName], Objects | None],
+        *,
+        instance: str,
+        troubled: Callable[[NamespacedName], None],
+    ) -> None:
         self.stats = ApplyStats()
-        self._client = client
+        self._fleet = Fleet(client, instance)
         self._objects_of = objects_of
-        self._applied: dict[NamespacedName, Objects] = {}
+        self._troubled = troubled
+        self._owners: dict[NamespacedName, frozenset[Owner]] = {}
+        self._problems: dict[NamespacedName, tuple[Problem, ...]] = {}
         self._known: set[NamespacedName] = set()
         self._due: dict[NamespacedName, None] = {}
         self._news = asyncio.Event()
         self._leading = False
+        self._current = False
+        self._swept = False
         self._complained: set[str] = set()
 
     def lead(self, leading: bool) -> None:
-        """Whether we are the one that applies."""
+        """Whether we are the one that applies. Precondition: `touch` has been told of every Gateway that there is."""
         self._leading = leading
         if leading:
-            self._applied.clear()
+            self._current = self._swept = False
             self.touch(*self._known)
         self._news.set()
 
@@ -60,65 +71,98 @@ class Applier:
         self._due.update(dict.fromkeys(gateways))
         self._news.set()
 
+    def problems(self, gateway: NamespacedName) -> tuple[Problem, ...]:
+        """Why the Gateway does not have everything that it needs."""
+        return self._problems.get(gateway, ())
+
     async def run(self) -> None:
         """Apply until cancelled."""
         while True:
             try:
                 await asyncio.wait_for(self._news.wait(), _AGAIN_S)
             except TimeoutError:
-                self._applied.clear()
+                self._current = False
                 self.touch(*self._known)
             self._news.clear()
-            while self._leading and self._due:
-                batch = list(self._due)[:_CONCURRENCY]
-                for gateway in batch:
-                    del self._due[gateway]
-                await asyncio.gather(*(self._apply(gateway) for gateway in batch))
+            if self._leading:
+                await self._work()
+
+    async def _work(self) -> None:
+        if not self._current and not await self._look():
+            self._later()
+            return
+        while self._leading and self._due:
+            batch = list(self._due)[:_CONCURRENCY]
+            for gateway in batch:
+                del self._due[gateway]
+            await asyncio.gather(*(self._apply(gateway) for gateway in batch))
+        if self._leading and not self._swept:
+            owners = {Owner("Gateway", *gateway) for gateway in self._known}
+            problems = await self._fleet.sweep(owners.union(*self._owners.values()))
+            self._swept = not problems
+            self._complain("objects of former Gateways", problems)
+            if problems:
+                self._later()
+
+    async def _look(self) -> bool:
+        """See what is there. False where nobody answers."""
+        try:
+            problems = await self._fleet.relist()
+        except UnreachableError as error:
+            self._complain("all fleets", (Problem(str(error)),))
+            return False
+        self._complain("all fleets", problems)
+        self._fleet.forget()
+        self._current = True
+        return True
 
     async def _apply(self, gateway: NamespacedName) -> None:
         objects = self._objects_of(gateway)
-        if objects is None:
-            self._known.discard(gateway)
-            for manifest in self._applied.pop(gateway, ()):
-                await self._attempt(gateway, self._client.delete, manifest)
-            return
-        before = _by_identity(self._applied.get(gateway, ()))
-        wanted = _by_identity(objects)
-        done = []
-        for identity, manifest in wanted.items():
-            if before.get(identity) == manifest or await self._attempt(gateway, self._client.apply, manifest):
-                done.append(manifest)
-        for identity, manifest in before.items():
-            if identity not in wanted and not await self._attempt(gateway, self._client.delete, manifest):
-                done.append(manifest)
-        self._applied[gateway] = tuple(done)
-
-    async def _attempt(
-        self, gateway: NamespacedName, act: Callable[[Mapping[str, Any]], Any], manifest: dict[str, Any]
-    ) -> bool:
-        try:
-            await act(manifest)
-        except (ApiError, UnreachableError) as error:
-            self.stats.failed += 1
-            self._complain(gateway, manifest, error)
+        wanted = _by_owner(objects or ())
+        # Its own come first: those of its ListenerSets are no use without them.
+        main = Owner("Gateway", *gateway)
+        owners = [main, *sorted((wanted.keys() | self._owners.get(gateway, frozenset())) - {main})]
+        problems: list[Problem] = []
+        for owner in owners:
+            problems += await self._fleet.apply(owner, wanted.get(owner, ()))
+        self.stats.applied = self._fleet.writes
+        self.stats.failed += len(problems)
+        self._note(gateway, tuple(problems))
+        if problems:
+            self._complain(str(gateway), problems)
             asyncio.get_running_loop().call_later(_RETRY_S, self.touch, gateway)
-            return False
-        self.stats.applied += 1
-        return True
-
-    def _complain(self, gateway: NamespacedName, manifest: Mapping[str, Any], error: Exception) -> None:
-        said = f"{gateway} {manifest['kind']} {error}"
-        if said in self._complained:
+        elif objects is None:
+            self._known.discard(gateway)
+            self._owners.pop(gateway, None)
             return
-        self._complained.add(said)
-        grant = {}
-        if isinstance(error, ApiError) and error.code == 403:
-            group, _ = split_api_version(manifest["apiVersion"])
-            plural = PLURALS[group, manifest["kind"]]
-            verbs = 'verbs: ["create", "patch", "delete"]'
-            grant = {"grant": f'apiGroups: ["{group}"], resources: ["{plural}"], {verbs}'}
-        log.error("fleet_not_applied", gateway=str(gateway), kind=manifest["kind"], problem=str(error), **grant)
+        self._owners[gateway] = frozenset(owners)
+
+    def _note(self, gateway: NamespacedName, problems: tuple[Problem, ...]) -> None:
+        if problems == self.problems(gateway):
+            return
+        if problems:
+            self._problems[gateway] = problems
+        else:
+            del self._problems[gateway]
+        self._troubled(gateway)
+
+    def _later(self) -> None:
+        asyncio.get_running_loop().call_later(_RETRY_S, self._news.set)
+
+    def _complain(self, subject: str, problems: Iterable[Problem]) -> None:
+        """Once for each problem: it is tried again every other second."""
+        for problem in problems:
+            said = f"{subject} {problem}"
+            if said not in self._complained:
+                self._complained.add(said)
+                grant = {} if problem.grant is None else {"grant": problem.grant}
+                log.error("fleet_not_applied", subject=subject, problem=problem.message, **grant)
 
 
-def _by_identity(objects: Objects) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in objects}
+def _by_owner(objects: Sequence[dict[str, Any]]) -> dict[Owner, list[dict[str, Any]]]:
+    found: dict[Owner, list[dict[str, Any]]] = {}
+    for manifest in objects:
+        metadata = manifest["metadata"]
+        reference = metadata["ownerReferences"][0]
+        found.setdefault(Owner(reference["kind"], metadata["namespace"], reference["name"]), []).append(manifest)
+    return found

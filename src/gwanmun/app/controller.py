@@ -30,6 +30,7 @@ from gwanmun.app.metrics import ControllerMetrics, Reading
 from gwanmun.app.reviews import account_of, node_of, token_review
 from gwanmun.app.scopes import ScopeKey, Scopes, Update
 from gwanmun.infra.fleet import FleetOptions
+from gwanmun.infra.fleet.certificates import Issuer
 from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
 from gwanmun.infra.xdstls import XdsTls, XdsTlsError, XdsTlsOptions
 from gwanmun.kube import ApiError, KubeClient, KubeConfigError, UnreachableError, connection
@@ -41,7 +42,7 @@ from gwanmun.resolve.world import Settings
 from gwanmun.resources import Snapshot
 from gwanmun.resources.snapshot import GATEWAY_GROUP
 from gwanmun.status import status_document
-from gwanmun.status.placement import placed
+from gwanmun.status.placement import Placement, placed
 from gwanmun.status.writer import StatusWriter, WriterOptions
 from gwanmun.xds.options import Options
 from gwanmun.xds_server import Node as ProxyNode
@@ -52,6 +53,7 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 LEASE = "gwanmun-controller"
 _REFRESH_TLS_S = 3600.0
 _START_AGAIN_S = (0.5, 10.0)
+_MOST_PROBLEMS = 5
 
 log = structlog.get_logger()
 
@@ -62,6 +64,7 @@ class ControllerOptions:
 
     `controllers` empty means the names that are ours by default; `namespaces` empty means all of them. `fleet.xds_address`
     is where proxies find the control plane; its authorities are filled in here. `bind_address` is for listeners in pods.
+    `issuer` is cert-manager's that makes the certificates of listeners; None leaves them to others.
     """
 
     fleet: FleetOptions
@@ -74,6 +77,7 @@ class ControllerOptions:
     metrics_listen: str = "0.0.0.0:9090"
     bind_address: str = "0.0.0.0"  # noqa: S104  they are to be reached from outside
     xds_secret: str | None = None
+    issuer: Issuer | None = None
     leader_elect: bool = True
     identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}")
 
@@ -91,7 +95,7 @@ class Controller:
         self.writer: StatusWriter | None = None
         self.election: Election | None = None
         self._tls: XdsTls | None = None
-        self._fleets = Fleets(self._fleet_options)
+        self._fleets = Fleets(self._fleet_options, options.issuer)
         self._applier: Applier | None = None
         self._leading = False
         self._stopping = asyncio.Event()
@@ -161,7 +165,9 @@ class Controller:
             clock=time.monotonic,
             now=lambda: _utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
-        self._applier = Applier(client, self._fleets.objects)
+        self._applier = Applier(
+            client, self._fleets.objects, instance=self.options.fleet.instance, troubled=self._gateway_changed
+        )
         self.election = Election(
             client,
             namespace=namespace,
@@ -232,8 +238,20 @@ class Controller:
             return None
         document = status_document(status)
         if key.kind == "Gateway":
-            return placed(document, self._fleets.placement(key.namespaced_name))
+            return placed(document, self._placement(key.namespaced_name))
         return document
+
+    def _placement(self, gateway: NamespacedName) -> Placement:
+        """Where the Gateway is; what keeps its proxies from being made says more than that they are not there."""
+        where = self._fleets.placement(gateway)
+        problems = self._applier.problems(gateway) if self._applier is not None else ()
+        if not problems:
+            return where
+        return replace(where, problem=("Invalid", "; ".join(str(problem) for problem in problems[:_MOST_PROBLEMS])))
+
+    def _gateway_changed(self, gateway: NamespacedName) -> None:
+        assert self.writer is not None
+        self.writer.touch(ObjectKey(GATEWAY_GROUP, "Gateway", *gateway))
 
     async def _serve(self, client: KubeClient, tls: XdsTls) -> None:
         """The xDS port: from the first picture on, as a proxy must not be told that there is nothing."""

@@ -8,16 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gwanmun.api import EndpointSlice, Gateway, GatewayClass, GatewayClassConfig, Node, Service
+from gwanmun.api import EndpointSlice, Gateway, GatewayClass, GatewayClassConfig, ListenerSet, Node, Service
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.kinds import canonical_group
 from gwanmun.api.listener import Listener
 from gwanmun.infra.fleet import FleetOptions, fleet_objects
+from gwanmun.infra.fleet.certificates import Issuer, certificates_for
 from gwanmun.infra.fleet.naming import fleet_name
 from gwanmun.infra.podports import PodPorts, pod_ports
 from gwanmun.infra.ports import Transport
 from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.resolve.model import Resolution
+from gwanmun.resolve.status import ListenerSetStatus
 from gwanmun.resources import Snapshot
 from gwanmun.resources.snapshot import GATEWAY_GROUP, IndexKey
 from gwanmun.status.placement import Placement, placement
@@ -33,6 +35,7 @@ class GatewayFleet:
     config: GatewayClassConfig | None
     name: str
     ports: PodPorts
+    listener_sets: tuple[ListenerSet, ...]
     where: Placement
 
     @property
@@ -41,22 +44,28 @@ class GatewayFleet:
 
 
 class Fleets:
-    """Owns what was worked out for each Gateway last. No socket: `wanted` says what is to be applied."""
+    """Owns what was worked out for each Gateway last. No socket: `objects` says what is to be applied.
 
-    def __init__(self, options: Callable[[], FleetOptions]) -> None:
+    `issuer` is asked for the certificates of listeners; None leaves them to whoever makes the Secrets.
+    """
+
+    def __init__(self, options: Callable[[], FleetOptions], issuer: Issuer | None = None) -> None:
         self._options = options
+        self._issuer = issuer
         self._fleets: dict[NamespacedName, GatewayFleet] = {}
 
     def update(self, snapshot: Snapshot, resolution: Resolution) -> tuple[set[NamespacedName], set[NamespacedName]]:
         """Look at everything again. The Gateways whose objects may have to be others now (those that are gone included), and
         those that are reached in another way."""
         nodes = _node_addresses(snapshot)
+        listener_sets = _accepted_sets(snapshot, resolution)
         before, self._fleets = self._fleets, {}
         for key in resolution.statuses:
             if key.kind == "Gateway" and key.group == GATEWAY_GROUP:
                 gateway = snapshot.get(key)
                 if isinstance(gateway, Gateway):
-                    self._fleets[key.namespaced_name] = _fleet(snapshot, resolution, gateway, nodes)
+                    sets = tuple(listener_sets.get(key.namespaced_name, ()))
+                    self._fleets[key.namespaced_name] = _fleet(snapshot, resolution, gateway, sets, nodes)
         keys = before.keys() | self._fleets.keys()
         pairs = {key: (before.get(key), self._fleets.get(key)) for key in keys}
         changed = {key for key, (old, new) in pairs.items() if _wanted_of(old) != _wanted_of(new)}
@@ -66,7 +75,15 @@ class Fleets:
     def objects(self, gateway: NamespacedName) -> Objects | None:
         """Everything that the Gateway's proxies need; None where the Gateway is not ours (any more)."""
         fleet = self._fleets.get(gateway)
-        return None if fleet is None else fleet_objects(fleet.gateway, fleet.config, fleet.ports, self._options())
+        if fleet is None:
+            return None
+        options = self._options()
+        objects = fleet_objects(fleet.gateway, fleet.config, fleet.ports, options)
+        if self._issuer is None:
+            return objects
+        owners: tuple[Gateway | ListenerSet, ...] = (fleet.gateway, *fleet.listener_sets)
+        issued = (certificates_for(owner, self._issuer, instance=options.instance) for owner in owners)
+        return (*objects, *(certificate for certificates in issued for certificate in certificates))
 
     def accounts(self) -> dict[NamespacedName, NamespacedName]:
         """Gateways by the service account that their proxies have. Of two with one account, the first has it."""
@@ -90,10 +107,24 @@ class Fleets:
 
 
 def _wanted_of(fleet: GatewayFleet | None) -> Any:
-    return None if fleet is None else (fleet.gateway, fleet.config, fleet.ports)
+    return None if fleet is None else (fleet.gateway, fleet.config, fleet.ports, fleet.listener_sets)
 
 
-def _fleet(snapshot: Snapshot, resolution: Resolution, gateway: Gateway, nodes: tuple[str, ...]) -> GatewayFleet:
+def _accepted_sets(snapshot: Snapshot, resolution: Resolution) -> dict[NamespacedName, list[ListenerSet]]:
+    """By Gateway, the ListenerSets that add listeners to it."""
+    found: dict[NamespacedName, list[ListenerSet]] = {}
+    for key, status in sorted(resolution.statuses.items()):
+        if isinstance(status, ListenerSetStatus) and any(one.type == "Accepted" and one.status for one in status.conditions):
+            listener_set = snapshot.get(key)
+            if isinstance(listener_set, ListenerSet):
+                parent = listener_set.spec.parent_ref
+                found.setdefault(NamespacedName(parent.namespace or key.namespace, parent.name), []).append(listener_set)
+    return found
+
+
+def _fleet(
+    snapshot: Snapshot, resolution: Resolution, gateway: Gateway, sets: tuple[ListenerSet, ...], nodes: tuple[str, ...]
+) -> GatewayFleet:
     key = NamespacedName(gateway.metadata.namespace, gateway.metadata.name)
     name = fleet_name(gateway)
     service = snapshot.get(ObjectKey("", "Service", key.namespace, name))
@@ -103,7 +134,8 @@ def _fleet(snapshot: Snapshot, resolution: Resolution, gateway: Gateway, nodes: 
         ready=_ready(snapshot, NamespacedName(key.namespace, name)),
         nodes=nodes,
     )
-    return GatewayFleet(gateway, _config(snapshot, gateway), name, pod_ports(_declared(snapshot, resolution, gateway)), where)
+    ports = pod_ports(_declared(snapshot, resolution, gateway))
+    return GatewayFleet(gateway, _config(snapshot, gateway), name, ports, sets, where)
 
 
 def _declared(snapshot: Snapshot, resolution: Resolution, gateway: Gateway) -> set[tuple[int, Transport]]:

@@ -5,9 +5,11 @@ import sys
 
 import structlog
 
+LEVELS = ("debug", "info", "warning", "error")
 
-def configure_logs(form: str, *, quiet: bool = False) -> None:
-    """To stderr, as `text` for people or `json`; `quiet` keeps warnings and errors alone."""
+
+def configure_logs(form: str, *, level: str = "info", quiet: bool = False) -> None:
+    """To stderr, as `text` for people or `json`, from that level of LEVELS on; `quiet` keeps warnings and errors alone."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if form == "json"
@@ -21,7 +23,7 @@ def configure_logs(form: str, *, quiet: bool = False) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )

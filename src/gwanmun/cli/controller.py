@@ -51,7 +51,21 @@ def controller(
         typer.Option(help="how to reach the API server", show_default="$KUBECONFIG, the pod's service account, ~/.kube/config"),
     ] = None,
     context: Annotated[str, typer.Option(help="of the kubeconfig", show_default="the current one")] = "",
+    certificate_issuer: Annotated[
+        str,
+        typer.Option(
+            envvar="GWANMUN_CERTIFICATE_ISSUER",
+            help="cert-manager's KIND/NAME that makes the certificates of listeners, such as ClusterIssuer/letsencrypt",
+            show_default="nobody",
+        ),
+    ] = "",
+    certificate_issuer_group: Annotated[
+        str, typer.Option(envvar="GWANMUN_CERTIFICATE_ISSUER_GROUP", help="the issuer's API group")
+    ] = "cert-manager.io",
     log_format: Annotated[str, typer.Option(envvar="GWANMUN_LOG_FORMAT", help="json: one object a line, or text")] = "json",
+    log_level: Annotated[
+        str, typer.Option(envvar="GWANMUN_LOG_LEVEL", help="of this controller: debug, info, warning or error")
+    ] = "info",
 ) -> None:
     """Serve the Gateways of a Kubernetes cluster: run proxies for each, configure them, and write statuses.
 
@@ -60,14 +74,20 @@ def controller(
         gwanmun controller --log-format text --xds-address 10.0.0.5:18000 --proxy-image registry.example/gwanmun-proxy:0.1.0
     """
     from gwanmun.app.controller import Controller, ControllerOptions
-    from gwanmun.app.logs import configure_logs
+    from gwanmun.app.logs import LEVELS, configure_logs
     from gwanmun.cli.output import fail
     from gwanmun.infra.authority import SERVER_NAME
     from gwanmun.infra.fleet import FleetOptions
+    from gwanmun.infra.fleet.certificates import Issuer
 
     if log_format not in ("text", "json"):
         fail(f'--log-format "{log_format}" is not one of text, json')
-    configure_logs(log_format)
+    if log_level not in LEVELS:
+        fail(f'--log-level "{log_level}" is not one of {", ".join(LEVELS)}')
+    kind, _, issuer = certificate_issuer.partition("/")
+    if certificate_issuer and not (kind and issuer):
+        fail(f'--certificate-issuer "{certificate_issuer}" is not KIND/NAME, such as ClusterIssuer/letsencrypt')
+    configure_logs(log_format, level=log_level)
     options = ControllerOptions(
         fleet=FleetOptions(
             image=proxy_image,
@@ -89,6 +109,7 @@ def controller(
         xds_listen=xds_listen,
         metrics_listen=metrics_listen,
         xds_secret=xds_tls_secret or None,
+        issuer=Issuer(issuer, kind, certificate_issuer_group) if issuer else None,
         leader_elect=leader_elect,
     )
     asyncio.run(Controller(options).run())

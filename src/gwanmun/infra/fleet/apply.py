@@ -84,9 +84,11 @@ class _Live:
 
 
 class Fleet:
-    """Owns what is known of the objects that are there. Constructing it asks nothing; `relist` has to come first."""
+    """Owns what is known of the objects that are there. Constructing it asks nothing; `relist` has to come first.
+    `writes` counts what was applied and deleted."""
 
     def __init__(self, client: FleetClient, instance: str) -> None:
+        self.writes = 0
         self._client = client
         self._labels = ours(instance)
         self._live: dict[_Identity, _Live] = {}
@@ -162,6 +164,7 @@ class Fleet:
             if live is not None and live.replicas is not None and _leaves_replicas(manifest):
                 await self._client.apply(_scale(manifest, live.replicas), manager=_SCALE_MANAGER)
             applied = await self._client.apply(_with_hash(manifest, digest), manager=MANAGER)
+            self.writes += 1
         except (ApiError, UnreachableError) as error:
             return iter((_problem(error, identity, verb),))
         now = _live(applied, self._labels)
@@ -195,6 +198,7 @@ class Fleet:
             await self._client.delete(manifest, uid=live.uid)
         except (ApiError, UnreachableError) as error:
             return iter((_problem(error, identity, "delete"),))
+        self.writes += 1
         del self._live[identity]
         return iter(())
 
