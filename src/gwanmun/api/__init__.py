@@ -4,7 +4,7 @@ Absent on purpose: what objects mean together (`resources`, `resolve`), and anyt
 """
 
 from gwanmun.api.backendtlspolicy import BackendTLSPolicy
-from gwanmun.api.core import ConfigMap, Namespace, Node, Secret, Service
+from gwanmun.api.core import ConfigMap, Namespace, Node, Pod, Secret, Service
 from gwanmun.api.discovery import EndpointSlice
 from gwanmun.api.gateway import Gateway
 from gwanmun.api.gatewayclass import GatewayClass
@@ -34,6 +34,7 @@ Object = (
     | ConfigMap
     | Namespace
     | Node
+    | Pod
     | GatewayClassConfig
     | Backend
     | InferencePool
@@ -58,6 +59,7 @@ __all__ = [
     "Node",
     "Object",
     "ObjectMeta",
+    "Pod",
     "ReferenceGrant",
     "Secret",
     "Service",

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
-from gwanmun.api.meta import ApiStruct, ObjectMeta
+from gwanmun.api.meta import ApiStruct, Condition, ObjectMeta
 
 
 class ServicePort(ApiStruct, frozen=True):
@@ -129,4 +129,37 @@ class Node(ApiStruct, frozen=True):
 
     metadata: ObjectMeta
     status: NodeStatus = NodeStatus()
+    api_version: str = ""
+
+
+class PodIP(ApiStruct, frozen=True):
+    """One entry of status.podIPs."""
+
+    ip: str = ""
+
+
+class PodSpec(ApiStruct, frozen=True):
+    """spec of a Pod: the node that it is on, and nothing of its containers."""
+
+    node_name: str = ""
+
+
+class PodStatus(ApiStruct, frozen=True):
+    """status of a Pod: whether it can be reached and where."""
+
+    phase: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    pod_ips: tuple[PodIP, ...] = msgspec.field(default=(), name="podIPs")
+    conditions: tuple[Condition, ...] = ()
+
+
+class Pod(ApiStruct, frozen=True):
+    """v1 Pod; an InferencePool finds its own by their labels."""
+
+    GROUP: ClassVar[str] = ""
+    KIND: ClassVar[str] = "Pod"
+
+    metadata: ObjectMeta
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
     api_version: str = ""

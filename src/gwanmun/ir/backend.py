@@ -40,14 +40,24 @@ class BackendTls:
 
 
 @dataclass(frozen=True, slots=True)
+class Picker:
+    """Who chooses the endpoint of each request, and what is done while it gives no answer: any endpoint, or none."""
+
+    target: ClusterKey
+    fail_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
-    """`engine` is the model server behind it, where that is known: vllm, tgi, sglang, openai."""
+    """`engine` is the model server behind it, where that is known: vllm, tgi, sglang, openai. `picker` None leaves the
+    choice of an endpoint to the proxy."""
 
     key: ClusterKey
     protocol: Literal["http1", "http2", "tcp", "udp"]
     tls: BackendTls | None = None
     engine: str | None = None
     prefer: Literal["zone", "node"] | None = None  # trafficDistribution: PreferClose/PreferSameZone, PreferSameNode
+    picker: Picker | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

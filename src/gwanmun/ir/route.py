@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from gwanmun.ir.backend import Picker
 from gwanmun.names import ClusterKey, MatchKey, RuleKey
 
 
@@ -73,13 +74,15 @@ class HeaderEdits:
 
 @dataclass(frozen=True, slots=True)
 class WeightedTarget:
-    """A share of the traffic. `target` None stands for a backend that could not be resolved: its share answers 500."""
+    """A share of the traffic. `target` None stands for a backend that could not be resolved: its share answers 500.
+    `picker` is asked for the endpoint of each request."""
 
     target: ClusterKey | None
     weight: int
     request_headers: HeaderEdits | None = None
     response_headers: HeaderEdits | None = None
     label: str = ""  # as the user names the backend, for explanations
+    picker: Picker | None = None
 
 
 @dataclass(frozen=True, slots=True)

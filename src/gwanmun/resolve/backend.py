@@ -17,6 +17,7 @@ from gwanmun.names import CertificateKey, ClusterKey, NamespacedName, ObjectKey
 from gwanmun.resolve.fault import Refusal
 from gwanmun.resolve.grant import missing_grant, permitted
 from gwanmun.resolve.policy import policy_of, policy_tls
+from gwanmun.resolve.pool import PICKER, POOL_KIND, picker_backend, picker_of, pool_backend, pool_protocol, pool_view
 from gwanmun.resolve.status import Condition, ObjectConditions
 from gwanmun.resolve.tls import Unresolved, authorities, certificate_ref, client_identity
 from gwanmun.resolve.world import read
@@ -113,10 +114,18 @@ def unreachable(key: ClusterKey) -> str:
     return f"TLS to {key} cannot be checked as its BackendTLSPolicy or spec.tls asks, so nothing is sent there"
 
 
-def engine_of(q: Query, key: ClusterKey) -> str | None:
-    """The model server behind a backend, where that is known."""
+def serves_models(q: Query, key: ClusterKey) -> bool:
+    """Whether model servers are known to be behind a backend."""
+    if (key.backend.group, key.backend.kind) == POOL_KIND:
+        return True
     found = q.get(backend, key)
-    return found.engine if found is not None else None
+    return found is not None and found.engine is not None
+
+
+def picker_for(q: Query, key: ClusterKey) -> ir.Picker | None:
+    """Who picks the endpoint of each request to a backend."""
+    found = q.get(backend, key)
+    return found.picker if found is not None else None
 
 
 def service_view(q: Query, service: ObjectKey) -> ServiceView | None:
@@ -190,6 +199,8 @@ def _with_app_protocol(q: Query, service: ObjectKey, port: ServicePort, protocol
 
 
 def _service_backend(q: Query, key: ClusterKey) -> ir.Backend | None:
+    if key.protocol == PICKER:
+        return q.get(picker_backend, key)
     view = q.get(service_view, key.backend)
     port = service_port(view, key.port, key.protocol) if view is not None else None
     if view is None or port is None:
@@ -304,6 +315,21 @@ def _backend_trust(q: Query, key: ObjectKey, obj: Backend) -> ir.TrustAnchors | 
     return ir.TrustAnchors("\n".join(pems))
 
 
+def _port_of_pool(q: Query, key: ObjectKey, _: int | None, protocol: str) -> Port | Refusal:
+    """A port in the reference means nothing: a pool has its own."""
+    view = q.get(pool_view, key)
+    if view is None:
+        return Refusal("BackendNotFound", f"{key} does not exist")
+    spoken = pool_protocol(view, protocol)
+    if spoken is None:
+        return Refusal("UnsupportedProtocol", f'{key} has appProtocol "{view.app_protocol}"; it is for HTTP and gRPC routes')
+    if q.get(pool_backend, ClusterKey(key, 0, spoken)) is None:
+        picker = q.get(picker_of, key)
+        assert isinstance(picker, Refusal)
+        return Refusal("BackendNotFound", f"{key}: {picker.message}")
+    return Port(0, spoken)
+
+
 def backend_status(q: Query, key: ObjectKey) -> ObjectConditions | None:
     """The conditions of a Backend object; None where it does not exist."""
     obj = read(q, key, Backend)
@@ -318,5 +344,6 @@ def backend_status(q: Query, key: ObjectKey) -> ObjectConditions | None:
 BACKEND_KINDS: Mapping[tuple[str, str], BackendKind] = {
     ("", "Service"): BackendKind(_port_of_service, _service_backend),
     (GWANMUN_GROUP, "Backend"): BackendKind(_port_of_backend, _backend_backend),
+    POOL_KIND: BackendKind(_port_of_pool, pool_backend),
 }
 """What a backendRef may name, by (group, kind)."""

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from gwanmun import ir
-from gwanmun.api import Backend, EndpointSlice, Node
+from gwanmun.api import Backend, EndpointSlice
 from gwanmun.api.core import ServicePort
 from gwanmun.api.discovery import Endpoint as SliceEndpoint
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.memo import Query
 from gwanmun.names import ClusterKey, ObjectKey
 from gwanmun.resolve.backend import service_port, service_view
+from gwanmun.resolve.pool import POOL_KIND, node_zone, pool_endpoints
 from gwanmun.resolve.world import find, read
 
-ZONE_LABEL = "topology.kubernetes.io/zone"
 ADDRESS_TYPES = ("IPv4", "IPv6", "FQDN")
 
 
@@ -87,12 +87,6 @@ def _endpoint(q: Query, endpoint: SliceEndpoint, port: int) -> ir.Endpoint:
     )
 
 
-def node_zone(q: Query, node: str) -> str:
-    """The zone of a Node by its label; empty where it has none."""
-    obj = read(q, ObjectKey("", "Node", "", node), Node)
-    return obj.metadata.labels.get(ZONE_LABEL, "") if obj is not None else ""
-
-
 def _one_family(candidates: list[Candidate], *, ipv6_first: bool) -> Iterable[ir.Endpoint]:
     """A dual-stack Service lists every pod twice: those of the Service's first IP family that is there, and host names."""
     families = ("IPv6", "IPv4") if ipv6_first else ("IPv4", "IPv6")
@@ -125,5 +119,6 @@ def _backend_endpoints(q: Query, key: ClusterKey) -> tuple[ir.Endpoint, ...]:
 ENDPOINT_KINDS: Mapping[tuple[str, str], Callable[[Query, ClusterKey], tuple[ir.Endpoint, ...]]] = {
     ("", "Service"): _service_endpoints,
     (GWANMUN_GROUP, "Backend"): _backend_endpoints,
+    POOL_KIND: pool_endpoints,
 }
 """Where the endpoints of each kind of backend are, by (group, kind); as many kinds as `backend.BACKEND_KINDS`."""

@@ -173,6 +173,8 @@ def _misdirected(q: Query, place: Place, listener: RouteListener) -> tuple[str, 
 def _targets(action: ir.Action) -> list[ClusterKey]:
     if not isinstance(action, ir.Forward):
         return []
-    return [target.target for target in action.targets if target.target is not None] + [
-        mirror.target for mirror in action.mirrors
+    return [
+        *(target.target for target in action.targets if target.target is not None),
+        *(target.picker.target for target in action.targets if target.picker is not None),
+        *(mirror.target for mirror in action.mirrors),
     ]

@@ -15,7 +15,7 @@ from gwanmun.api.httproute import HTTPBackendRef, HTTPRouteFilter, HTTPRouteRetr
 from gwanmun.memo import Query
 from gwanmun.names import MatchKey, NamespacedName, ObjectKey, RuleKey
 from gwanmun.resolve.attach import read_route
-from gwanmun.resolve.backend import Referrer, engine_of
+from gwanmun.resolve.backend import Referrer, picker_for, serves_models
 from gwanmun.resolve.fault import Fault, Refusal
 from gwanmun.resolve.filters import Filters, resolve_filters, target_filters
 from gwanmun.resolve.grpcroute import grpc_filter, grpc_match
@@ -129,7 +129,7 @@ def _rule(q: Query, referrer: Referrer, source: Source, model_header: str) -> tu
     else:
         action, wrong = _forward(source, filters, targets)
         faults.extend(wrong)
-    engine = any(target.target is not None and q.get(engine_of, target.target) is not None for target in targets)
+    models = any(target.target is not None and q.get(serves_models, target.target) for target in targets)
     made = [
         ir.Rule(
             key=MatchKey(RuleKey(referrer.route, source.position), index),
@@ -139,7 +139,7 @@ def _rule(q: Query, referrer: Referrer, source: Source, model_header: str) -> tu
             request_headers=filters.request_headers,
             response_headers=filters.response_headers,
             cors=filters.cors,
-            inference=engine or is_model_path(match.path) or any(header.name == model_header for header in match.headers),
+            inference=models or is_model_path(match.path) or any(header.name == model_header for header in match.headers),
         )
         for index, match in enumerate(matches)
     ]
@@ -177,7 +177,8 @@ def _targets(q: Query, referrer: Referrer, source: Source) -> tuple[tuple[ir.Wei
         if ref.weight > 0:
             request, response = edits
             name = target_label(referrer, ref)
-            targets.append(ir.WeightedTarget(cluster, min(ref.weight, LARGEST_WEIGHT), request, response, name))
+            picker = q.get(picker_for, cluster) if cluster is not None else None
+            targets.append(ir.WeightedTarget(cluster, min(ref.weight, LARGEST_WEIGHT), request, response, name, picker))
     return tuple(targets), faults
 
 

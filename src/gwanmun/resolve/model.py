@@ -18,6 +18,7 @@ from gwanmun.resolve.gateway import place_needs, resolve_gateway, served_gateway
 from gwanmun.resolve.gatewayclass import config_status, gatewayclass_status
 from gwanmun.resolve.gatewaystatus import gateway_status, listenerset_status
 from gwanmun.resolve.policy import policy_status
+from gwanmun.resolve.pool import POOL_KIND, pool_status
 from gwanmun.resolve.routestatus import route_status
 from gwanmun.resolve.status import Status, Statuses
 from gwanmun.resolve.tls import certificate
@@ -137,6 +138,7 @@ STATUS_OF: Mapping[tuple[str, str], Callable[[Query, ObjectKey], Status | None]]
     (GATEWAY_GROUP, "ListenerSet"): listenerset_status,
     **{(GATEWAY_GROUP, kind): route_status for kind in ROUTE_TYPES},
     (GATEWAY_GROUP, "BackendTLSPolicy"): policy_status,
+    POOL_KIND: pool_status,
     (GWANMUN_GROUP, "Backend"): backend_status,
     (GWANMUN_GROUP, "GatewayClassConfig"): config_status,
 }

@@ -154,8 +154,10 @@ def policy_status(q: Query, policy: ObjectKey) -> PolicyStatus | None:
 
 
 def users_of(q: Query, target: ObjectKey) -> tuple[NamespacedName, ...]:
-    """The Gateways that have a route to a backend, sorted."""
-    return tuple(sorted({gateway for route in find(q, "backendref", target) for gateway in q.get(gateways_of, route)}))
+    """The Gateways that have a route to a backend, or to a pool that it picks for, sorted."""
+    found = {gateway for route in find(q, "backendref", target) for gateway in q.get(gateways_of, route)}
+    found.update(gateway for pool in find(q, "picker", target) for gateway in q.get(users_of, pool))
+    return tuple(sorted(found))
 
 
 def _key(policy: ObjectKey, target: PolicyTargetReference) -> ObjectKey:

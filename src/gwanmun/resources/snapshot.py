@@ -87,6 +87,19 @@ def _by_service(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
     return ((key.namespace, service),) if service else ()
 
 
+def _by_pod_namespace(key: ObjectKey, _: Any) -> Iterable[Hashable]:
+    """Pods, by namespace. Not by label: pods have many that nothing selects by, and each would be an entry to keep."""
+    return (key.namespace,) if key.kind == "Pod" else ()
+
+
+def _by_picker(key: ObjectKey, obj: Any) -> Iterable[Hashable]:
+    """InferencePools, by the object that picks their endpoints (always in their own namespace)."""
+    if key.kind != "InferencePool" or obj.spec.endpoint_picker_ref is None:
+        return ()
+    ref = obj.spec.endpoint_picker_ref
+    return (ObjectKey(ref.group, ref.kind, key.namespace, ref.name),)
+
+
 def _grants(key: ObjectKey, _: Any) -> Iterable[Hashable]:
     """ReferenceGrants, by the namespace that grants."""
     return (key.namespace,) if key.kind == "ReferenceGrant" else ()
@@ -108,6 +121,8 @@ INDEXES: Mapping[str, Callable[[ObjectKey, Any], Iterable[Hashable]]] = {
     "gateway": _by_gateway,
     "class": _by_class,
     "service": _by_service,
+    "pods": _by_pod_namespace,
+    "picker": _by_picker,
     "grants": _grants,
     "target": _by_target,
 }

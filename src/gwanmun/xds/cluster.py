@@ -12,6 +12,7 @@ from gwanmun.ir import Backend, Endpoints
 from gwanmun.protos import any_of, pb, serialize
 from gwanmun.xds import names
 from gwanmun.xds.endpoint import Place, load_assignment
+from gwanmun.xds.picker import picked_endpoints
 from gwanmun.xds.tls import backend_tls
 from gwanmun.xds.types import ADS, Fields, extension, number
 
@@ -51,7 +52,7 @@ def cluster(backend: Backend, endpoints: Endpoints | None, context: ClusterConte
     name = names.cluster(backend.key)
     fields: Fields = {
         **_common(name, context),
-        "lb_policy": "LEAST_REQUEST",
+        **({"lb_policy": "LEAST_REQUEST"} if backend.picker is None else picked_endpoints(backend.picker)),
         **_http_options(backend),
     }
     if endpoints is None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from gwanmun.ir import Host, Rule
 from gwanmun.protos import pb, serialize
 from gwanmun.xds import tree
-from gwanmun.xds.route import RouteContext, route_entries, rule_problems
+from gwanmun.xds.route import RouteContext, asks_picker, route_entries, rule_problems
 from gwanmun.xds.types import Problem
 from gwanmun.xds.wire import part
 
@@ -37,7 +37,8 @@ class Asking(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
     """A host and its serialized form. `entries` are those of each rule in order. `pivot` is the header by which they are
-    looked up, if they are, and `asking` what there is for its values. `cors` tells whether any rule has a policy."""
+    looked up, if they are, and `asking` what there is for its values. `cors` tells whether any rule has a policy, `picked`
+    whether any asks a picker."""
 
     host: Host
     entries: tuple[Entry, ...]
@@ -46,6 +47,7 @@ class VirtualHost:
     pivot: str | None
     asking: Mapping[str, Asking]
     cors: bool
+    picked: bool
 
 
 def virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) -> VirtualHost:
@@ -68,7 +70,8 @@ def virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) 
         body = head + part(_MATCHER_FIELD, tree.matcher(pivot.header, lists, b"".join(rest)))
     problems = tuple([problem for entry in entries for problem in entry.problems])
     cors = any(rule.cors is not None for rule in host.rules)
-    return VirtualHost(host, entries, body, problems, header, asking, cors)
+    picked = any(map(asks_picker, host.rules))
+    return VirtualHost(host, entries, body, problems, header, asking, cors, picked)
 
 
 def _entry(rule: Rule, domain: str, context: RouteContext, field: int) -> Entry:

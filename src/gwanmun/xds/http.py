@@ -13,6 +13,7 @@ from gwanmun.xds import names
 from gwanmun.xds.accesslog import request_log
 from gwanmun.xds.filters import FilterOptions, http_filters
 from gwanmun.xds.localreply import local_reply_config
+from gwanmun.xds.picker import PICKED
 from gwanmun.xds.route import STREAM_IDLE
 from gwanmun.xds.types import ADS, Fields, extension, no, number, yes
 
@@ -39,12 +40,13 @@ _CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 class HttpChain:
     """What is served on connections of one kind. `table` names the routes; `shards` is how many tables they are cut into,
     0 for one.
-    `cors` tells whether any of them asks for it."""
+    `cors` tells whether any of them asks for it, `picked` whether any asks a picker."""
 
     table: str
     inference: InferenceSettings | None = None
     shards: int = 0
     cors: bool = False
+    picked: bool = False
 
 
 def connection_manager(
@@ -55,12 +57,13 @@ def connection_manager(
     module_path: str | None,
     access_log: str | None,
 ) -> Fields:
-    filters = FilterOptions(module_path, chain.inference, chain.shards, chain.cors)
+    filters = FilterOptions(module_path, chain.inference, chain.shards, chain.cors, chain.picked)
     return extension(
         "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=stat_prefix,
         codec_type="AUTO",  # without TLS too: HTTP/2 with prior knowledge (gRPC) beside HTTP/1.1
+        early_header_mutation_extensions=_early(chain),
         **(_scoped(chain) if chain.shards else {"rds": {"route_config_name": chain.table, "config_source": ADS}}),
         http_filters=http_filters(filters),
         local_reply_config=local_reply_config(chain.inference),
@@ -109,16 +112,24 @@ _PATHS: Final[Fields] = {
 }
 
 
+def _early(chain: HttpChain) -> list[Fields]:
+    """Changes to headers before anything else looks at them."""
+    mutations: list[Fields] = []
+    if chain.shards:
+        table = {"header": {"key": names.TABLE_HEADER, "value": chain.table.replace("%", "%%")}}
+        mutations.append({"append": {**table, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}})
+    if chain.picked:
+        mutations.append({"remove": PICKED})  # clients do not pick
+    if not mutations:
+        return []
+    message = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+    return [extension("envoy.http.early_header_mutation.header_mutation", message, mutations=mutations)]
+
+
 def _scoped(chain: HttpChain) -> dict[str, Any]:
     """Routes by shard. Envoy gives every listener all the scopes there are, so their keys begin with the listener's table."""
-    header = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
-    table = {"header": {"key": names.TABLE_HEADER, "value": chain.table.replace("%", "%%")}}
-    set_table = {"append": {**table, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
     keys = [names.TABLE_HEADER, names.SHARD_HEADER]
     return {
-        "early_header_mutation_extensions": [
-            extension("envoy.http.early_header_mutation.header_mutation", header, mutations=[set_table])
-        ],
         "scoped_routes": {
             "name": chain.table,
             "scope_key_builder": {"fragments": [{"header_value_extractor": {"name": key, "index": 0}} for key in keys]},

@@ -179,7 +179,8 @@ class _Plan:
                 previous=before if isinstance(before, Shards) else None,
             )
             self._tables[table_name] = cut
-            return HttpChain(table_name, inference, count, any(one.cors for one in cut.tables))
+            cors, picked = any(one.cors for one in cut.tables), any(one.picked for one in cut.tables)
+            return HttpChain(table_name, inference, count, cors, picked)
         whole = table(
             table_name,
             hosts,
@@ -188,7 +189,7 @@ class _Plan:
             previous=before if isinstance(before, Table) else None,
         )
         self._tables[table_name] = whole
-        return HttpChain(table_name, inference, cors=whole.cors)
+        return HttpChain(table_name, inference, cors=whole.cors, picked=whole.picked)
 
     def _route_context(self, scheme: str, group: tuple[Binding, ...]) -> RouteContext:
         """Other ports are seen where they are on the same address, if they are."""

@@ -6,12 +6,14 @@ Deliberately absent: which rules make up a host, and which hosts a listener (``t
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 
 from gwanmun.ir import Forward, HeaderEdits, Mirror, Redirect, RegexPath, ReplacePrefix, Respond, Retry, Rule, WeightedTarget
 from gwanmun.protos import pb, serialize, struct
 from gwanmun.xds import names
+from gwanmun.xds.filters.cors import NAME as CORS
 from gwanmun.xds.filters.cors import cors_policy
+from gwanmun.xds.filters.extproc import EXTPROC, ask_picker
 from gwanmun.xds.headers import composed, edit_problems, header_edits, host_set_by
 from gwanmun.xds.match import route_match
 from gwanmun.xds.path import path_rewrite
@@ -95,13 +97,26 @@ def _common(rule: Rule) -> Fields:
     fields = header_edits("response", rule.response_headers)
     if not _edits_by_target(rule):
         fields |= header_edits("request", rule.request_headers)
-    if rule.cors is not None:
-        fields["typed_per_filter_config"] = {"envoy.filters.http.cors": cors_policy(rule.cors)}
+    filters = dict(_filters(rule))
+    if filters:
+        fields["typed_per_filter_config"] = filters
     if rule.inference:
         fields["metadata"] = {"filter_metadata": {names.METADATA: struct({"ai": True})}}  # ``localreply`` looks at it
     if isinstance(rule.action, Forward) and rule.action.retry is not None:
         fields["request_body_buffer_limit"] = number(_RETRY_BODY_BYTES)
     return fields
+
+
+def _filters(rule: Rule) -> Iterator[tuple[str, Any]]:
+    if rule.cors is not None:
+        yield CORS, cors_policy(rule.cors)
+    if isinstance(rule.action, Forward) and _alone(rule.action.targets) and rule.action.targets[0].picker is not None:
+        yield EXTPROC, ask_picker(rule.action.targets[0].picker)
+
+
+def asks_picker(rule: Rule) -> bool:
+    """Whether some request that the rule takes goes where a picker says."""
+    return isinstance(rule.action, Forward) and any(target.picker is not None for target in rule.action.targets)
 
 
 # Forwarding
@@ -141,9 +156,13 @@ def _request_timeout(forward: Forward, rule: Rule) -> timedelta:
 
 
 def _destination(targets: tuple[WeightedTarget, ...], rule: Rule) -> Fields:
-    if len(targets) == 1 and targets[0].request_headers is None and targets[0].response_headers is None:
+    if _alone(targets):
         return {"cluster": _cluster(targets[0])}
     return {"weighted_clusters": {"clusters": [_weighted(target, rule) for target in targets]}}
+
+
+def _alone(targets: tuple[WeightedTarget, ...]) -> bool:
+    return len(targets) == 1 and targets[0].request_headers is None and targets[0].response_headers is None
 
 
 def _weighted(target: WeightedTarget, rule: Rule) -> Fields:
@@ -157,6 +176,7 @@ def _weighted(target: WeightedTarget, rule: Rule) -> Fields:
         **header_edits("request", edits),
         **header_edits("response", target.response_headers),
         **({"host_rewrite_literal": host} if host else {}),
+        **({"typed_per_filter_config": {EXTPROC: ask_picker(target.picker)}} if target.picker is not None else {}),
     }
 
 

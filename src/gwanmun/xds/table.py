@@ -32,7 +32,7 @@ _MAX_COPIED_RULES: Final = 64
 @dataclass(frozen=True, slots=True)
 class Table:
     """One RouteConfiguration. `source` is what it was made of; `hosts` and `chunks` (its elements) are sorted by domain.
-    `cors`: some rule allows other origins."""
+    `cors`: some rule allows other origins. `picked`: some rule asks a picker."""
 
     name: str
     context: RouteContext
@@ -43,6 +43,7 @@ class Table:
     body: bytes
     problems: tuple[Problem, ...]
     cors: bool
+    picked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ def table(
     body = b"".join([_head(name), *chunks.values(), _misdirected(misdirected, hosts)])
     problems = tuple([problem for virtual in built.values() for problem in virtual.problems])
     cors = any(virtual.cors for virtual in built.values())
-    return Table(name, context, misdirected, hosts, built, chunks, body, problems, cors)
+    picked = any(virtual.picked for virtual in built.values())
+    return Table(name, context, misdirected, hosts, built, chunks, body, problems, cors, picked)
 
 
 def shards(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gwanmun.api import ConfigMap, Object, ObjectMeta, Secret, Service
+from gwanmun.api import ConfigMap, Object, ObjectMeta, Pod, Secret, Service
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.inferencepool import INFERENCE_GROUP
 from gwanmun.api.references import GATEWAY_GROUP
@@ -42,6 +42,10 @@ def trimmed(obj: Object) -> Object:
             if any(len(value) > _LARGEST_VALUE for value in obj.data.values()) or obj.binary_data:
                 small = {key: value for key, value in obj.data.items() if len(value) <= _LARGEST_VALUE}
                 changes |= {"data": small, "binary_data": {}}
+        case Pod(status=status):
+            ready = tuple(_replaced(one, **_UNTIMED) for one in status.conditions if one.type == "Ready")
+            changes |= {"status": _replaced(status, conditions=ready)}
+            changes["metadata"] = _replaced(changes["metadata"], annotations={}, owner_references=())
         case _ if obj.GROUP in REPORTED_GROUPS and hasattr(obj, "status"):
             changes["status"] = _EMPTY.setdefault(type(obj.status), type(obj.status)())
     kept: Object = _replaced(obj, **changes)
@@ -56,6 +60,7 @@ def present(obj: Object) -> Present | None:
     return Present(obj.api_version, metadata.uid, metadata.resource_version, metadata.generation, obj.status)
 
 
+_UNTIMED: Final = {"reason": "", "message": "", "observed_generation": 0, "last_transition_time": None}
 _EMPTY: dict[type[Any], Any] = {}
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from gwanmun.ir import InferenceSettings
 from gwanmun.xds.filters.cors import cors
 from gwanmun.xds.filters.decompressor import decompressor
+from gwanmun.xds.filters.extproc import extproc
 from gwanmun.xds.filters.inference import inference
 from gwanmun.xds.filters.router import router
 from gwanmun.xds.types import Fields
@@ -18,12 +19,13 @@ from gwanmun.xds.types import Fields
 @dataclass(frozen=True, slots=True)
 class FilterOptions:
     """`inference` None: no rule looks at the model. `shards` 0: one route table. `module_path` None: no module.
-    `cors`: some route has a policy."""
+    `cors`: some route has a policy. `picked`: some route asks a picker."""
 
     module_path: str | None
     inference: InferenceSettings | None
     shards: int
     cors: bool
+    picked: bool
 
 
 def _decompressor(options: FilterOptions) -> Fields | None:
@@ -40,10 +42,15 @@ def _cors(options: FilterOptions) -> Fields | None:
     return cors() if options.cors else None
 
 
+def _extproc(options: FilterOptions) -> Fields | None:
+    return extproc() if options.picked else None
+
+
 HTTP_FILTERS: Final[tuple[Callable[[FilterOptions], Fields | None], ...]] = (
     _decompressor,  # ahead of everything that reads bodies
     _inference,  # ahead of everything that asks for the route: it depends on the model
     _cors,  # by the route's policy; a filter that has nothing to do costs a request a microsecond all the same
+    _extproc,  # after everything that may still refuse a request: a picker counts those that it has sent somewhere
     lambda _: router(),
 )
 """First runs first (on answers, last)."""
