@@ -22,8 +22,8 @@ from machine import Cores, cores, cpu_seconds, free_port, pin
 PATH = "/v1/chat/completions"
 ROUNDS = 9
 SECONDS = 2.0
-_JSON = (("content-type", "application/json"),)
-_MODEL = (("x-model-id", bodies.MODEL),)
+JSON = (("content-type", "application/json"),)
+MODEL = (("x-model-id", bodies.MODEL),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ def run() -> str:
             static_envoy.running(static_envoy.reference(reference, backend), reference, where.gateway)
         )
         port, pid = stack.enter_context(gwanmun(backend, where))
-        static = Proxy("static Envoy, header", reference, static_pid, _JSON + _MODEL)
-        header = Proxy("gwanmun, header", port, pid, _JSON + _MODEL)
-        model = Proxy("gwanmun, model in body", port, pid, _JSON)
+        static = Proxy("static Envoy, header", reference, static_pid, JSON + MODEL)
+        header = Proxy("gwanmun, header", port, pid, JSON + MODEL)
+        model = Proxy("gwanmun, model in body", port, pid, JSON)
         rows, found = [], []
         for case in cases():
             rounds = interleaved((static, header, model), case, where)
