@@ -77,9 +77,8 @@ def run() -> str:
         backend = free_port()
         stack.enter_context(static_envoy.running(static_envoy.backend(backend), backend, where.rest))
         port, pid = stack.enter_context(data_plane.gwanmun(backend, where))
-        proxies = [Proxy("gwanmun", port, pid, JSON)]
-        for peer in found:
-            proxies.append(stack.enter_context(_running(peer, backend, where)))
+        others = [stack.enter_context(_running(peer, backend, where)) for peer in found]
+        proxies = [Proxy("gwanmun", port, pid, JSON), *others]
         rates: dict[Proxy, list[float]] = {proxy: [] for proxy in proxies}
         latencies: dict[Proxy, list[float]] = {proxy: [] for proxy in proxies}
         failed = dict.fromkeys(proxies, 0)

@@ -213,7 +213,7 @@ async def _plane(files: Mapping[str, str], port: int) -> AsyncIterator[_Plane]:
         await envoy.start(bootstrap(BootstrapOptions(rundir.name, rundir.admin_socket, rundir.xds_socket)))
         try:
             await envoy.wait_ready()
-            while await asyncio.to_thread(gateway.status, port, host=manifests.host(0)) != 200:
+            while await asyncio.to_thread(gateway.status, port, host=manifests.host(0)) != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             yield plane
         finally:
@@ -245,7 +245,7 @@ async def _fed(size: int, backends: Backends) -> dict[str, list[Taken]]:
 
 
 async def _seen(client: Prober) -> Seen:
-    while not client.has_seen:
+    while not client.has_seen:  # noqa: ASYNC110  our control plane has to go on in this loop
         await asyncio.sleep(0.001)
     return client.seen()
 
