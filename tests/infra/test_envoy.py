@@ -44,7 +44,8 @@ ENTRY = b"envoy_dynamic_module_on_program_init"
 
 
 def elf(machine: int, content: bytes = ENTRY) -> bytes:
-    return b"\x7fELF\x02\x01" + bytes(12) + machine.to_bytes(2, "little") + content
+    """A header without sections, and what follows it."""
+    return b"\x7fELF\x02\x01" + bytes(12) + machine.to_bytes(2, "little") + bytes(44) + content
 
 
 def test_the_module_is_placed_by_its_content(rundir: RunDir, tmp_path: Path) -> None:
@@ -74,6 +75,12 @@ def test_a_missing_or_wrong_module_is_a_reason(rundir: RunDir, tmp_path: Path) -
     other = place_module(rundir, source)
     assert isinstance(other, NoModule)
     assert "built for another processor" in other.reason
+    sections_after_the_end = bytearray(elf({"x86_64": 62, "aarch64": 183, "arm64": 183}[platform.machine()]))
+    sections_after_the_end[40:48] = (10_000).to_bytes(8, "little")
+    source.write_bytes(sections_after_the_end)
+    cut = place_module(rundir, source)
+    assert isinstance(cut, NoModule)
+    assert cut.reason.endswith("the file is cut off")
 
 
 def test_a_process_id_used_again_is_another_process() -> None:

@@ -32,7 +32,7 @@ def openai_client(world: DemoWorld) -> openai.AsyncOpenAI:
 
     tls = ssl.create_default_context(cafile=str(world.authority))
     return openai.AsyncOpenAI(
-        base_url=f"https://127.0.0.1:{world.ports[443]}/v1",
+        base_url=f"https://{world.address}:{world.ports[443]}/v1",
         api_key="none",
         max_retries=0,
         http_client=httpx.AsyncClient(

@@ -19,7 +19,7 @@ CHAT = json.dumps({"model": "gpt-4", "max_tokens": 2, "messages": [{"role": "use
 def https_target(world: DemoWorld, authority_pem: str | None = None) -> Target:
     tls = ssl.create_default_context(cadata=authority_pem or world.authority.read_text())
     request = http_request("POST", HTTP_HOST, "/v1/chat/completions", CHAT, (("x-model-id", "gpt-4"),))
-    return Target("127.0.0.1", world.ports[443], request, tls, HTTP_HOST)
+    return Target(world.address, world.ports[443], request, tls, HTTP_HOST)
 
 
 async def test_a_route_edited_twenty_times_under_load_fails_no_request(world: DemoWorld) -> None:

@@ -7,9 +7,10 @@ does, sends the requests of `REQUESTS` and tells a `Printer` who answered. Nothi
 import asyncio
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,8 @@ from gwanmun.app.certificates import Authority, tls_secret
 from gwanmun.app.errors import UserError
 from gwanmun.app.probe import Answer, Probe
 from gwanmun.app.standalone import Standalone, StandaloneOptions, end
+from gwanmun.infra.ports import Place
+from gwanmun.infra.probe import first_unprivileged_port, unusable
 from gwanmun.infra.rundir import run_directory
 from gwanmun.names import NamespacedName
 from gwanmun.providers import ServiceBinding
@@ -28,6 +31,7 @@ from gwanmun.sim.spec import SimSpec
 HTTP_HOST = "inference.example.com"
 GRPC_HOST = "inference-grpc.example.com"
 GATEWAY = NamespacedName("ai-gateway", "ai-inference-gateway")
+PORTS = (80, 443, 8443)
 
 SERVERS: Mapping[NamespacedName, SimSpec] = {
     NamespacedName("ai-inference", "vllm-gpt4-service"): SimSpec("vllm-gpt4", "vllm", ("gpt-4",)),
@@ -116,7 +120,7 @@ class Printer(Protocol):
     def answered(self, request: DemoRequest, answer: Answer, right: bool) -> None: ...
     def skipped(self, request: DemoRequest, why: str) -> None: ...
     def summary(self, right: int, asked: int) -> None: ...
-    def ready_to_paste(self, ports: Mapping[int, int], authority: Path, folder: Path) -> None: ...
+    def ready_to_paste(self, world: "DemoWorld") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class DemoWorld:
 
     gateway: Standalone
     serving: asyncio.Task[None]
+    address: str
     servers: Mapping[NamespacedName, SimServer]
     manifests: Path
     authority: Path
@@ -136,7 +141,7 @@ class DemoWorld:
 
     @property
     def probe(self) -> Probe:
-        return Probe(self.ports, self.authority)
+        return Probe(self.ports, self.authority, self.address)
 
 
 @asynccontextmanager
@@ -147,6 +152,7 @@ async def demo_world(concurrency: int | None = None) -> AsyncIterator[DemoWorld]
         stack.callback(shutil.rmtree, folder)
         authority, manifests = folder / "authority.pem", folder / "manifests"
         stack.push_async_callback(_forget, manifests)
+        address = stack.enter_context(_own_address())
         authority.write_text(_lay_out(manifests))
         servers = {service: SimServer(spec) for service, spec in SERVERS.items()}
         bindings = []
@@ -155,12 +161,32 @@ async def demo_world(concurrency: int | None = None) -> AsyncIterator[DemoWorld]
             stack.push_async_callback(server.stop)
             bindings.append(ServiceBinding(service, host, port))
         gateway = Standalone(
-            StandaloneOptions(paths=(manifests,), bindings=tuple(bindings), concurrency=concurrency, drain_seconds=1)
+            StandaloneOptions(
+                paths=(manifests,), address=address, bindings=tuple(bindings), concurrency=concurrency, drain_seconds=1
+            )
         )
         serving = asyncio.create_task(gateway.run())
         stack.push_async_callback(gateway.stop, serving)
         await gateway.wait_until_serving(serving)
-        yield DemoWorld(gateway, serving, servers, manifests, authority)
+        yield DemoWorld(gateway, serving, address, servers, manifests, authority)
+
+
+@contextmanager
+def _own_address() -> Iterator[str]:
+    """The first address of this machine where the Gateway's ports are free and no other demo is, until the block ends."""
+    lowest = first_unprivileged_port()  # those below are mapped to whatever is free
+    for last in range(1, 255):
+        address = f"127.0.0.{last}"
+        if any(unusable(Place(address, port, "tcp")) for port in PORTS if port >= lowest):
+            continue
+        with closing(socket.socket(socket.AF_UNIX)) as mine:
+            try:
+                mine.bind(f"\0gwanmun-demo-{address}")  # a name without a file: gone with the process, however it ends
+            except OSError:
+                continue
+            yield address
+            return
+    raise UserError(f"no address of 127.0.0.0/24 has the ports {', '.join(map(str, PORTS))} free")
 
 
 async def _forget(manifests: Path) -> None:
@@ -182,7 +208,7 @@ class Demo:
         async with demo_world(self.concurrency) as world:
             right = await self._ask(world.probe, module=world.gateway.has_module)
             if self.stay:
-                self.printer.ready_to_paste(world.ports, world.authority, world.manifests)
+                self.printer.ready_to_paste(world)
                 await world.serving
         return right
 

@@ -1,13 +1,10 @@
 """What people see while `up` and `demo` work."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from gwanmun.app.demo import GATEWAY, HTTP_HOST, DemoRequest
+from gwanmun.app.demo import GATEWAY, HTTP_HOST, DemoRequest, DemoWorld
 from gwanmun.app.probe import Answer
 
 
@@ -35,13 +32,13 @@ class DemoPrinter:
         self._console.print()
         self._console.print(f"{right} of {asked} requests were answered as the manifests say.")
 
-    def ready_to_paste(self, ports: Mapping[int, int], authority: Path, folder: Path) -> None:
-        https = ports[443]
+    def ready_to_paste(self, world: DemoWorld) -> None:
+        https, address, authority, folder = world.ports[443], world.address, world.authority, world.manifests
         self._console.print(
             f"""
 The gateway stays up. Its manifests are in {folder}: edit one and see. Try:
 
-  curl --cacert {authority} --resolve {HTTP_HOST}:{https}:127.0.0.1 \\
+  curl --cacert {authority} --resolve {HTTP_HOST}:{https}:{address} \\
     https://{HTTP_HOST}:{https}/v1/chat/completions -H 'content-type: application/json' \\
     -d '{{"model": "gpt-4", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
@@ -53,7 +50,7 @@ With the OpenAI SDK (pip install openai):
   import httpx, ssl, openai
   tls = ssl.create_default_context(cafile="{authority}")
   client = openai.OpenAI(
-      base_url="https://127.0.0.1:{https}/v1", api_key="none",
+      base_url="https://{address}:{https}/v1", api_key="none",
       http_client=httpx.Client(verify=tls, headers={{"host": "{HTTP_HOST}"}}, event_hooks={{"request": [
           lambda request: request.extensions.update(sni_hostname="{HTTP_HOST}")]}}))
   print(client.chat.completions.create(model="gpt-4", messages=[{{"role": "user", "content": "Hello"}}]))

@@ -106,6 +106,10 @@ def _defect(content: bytes) -> str | None:
     machine = int.from_bytes(content[18:20], "little")
     if machine != _ELF_MACHINES.get(platform.machine(), machine):
         return f"it was built for another processor than this {platform.machine()}"
+    # The section headers come last. Of a file that ends before them Envoy would map pages that are not there, and die.
+    sections, size, count = (int.from_bytes(content[at:end], "little") for at, end in ((40, 48), (58, 60), (60, 62)))
+    if sections + size * count > len(content):
+        return "the file is cut off"
     return None
 
 

@@ -1,0 +1,246 @@
+"""`gwanmun up` and `demo` as processes: signals, takeovers, a second one, a user without privileges, a missing module."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from serving import CLASS, backend, free_port, gateway, ref, route, served, simulated, to, until
+
+from gwanmun.app import standalone
+from gwanmun.app.control import ControlClient
+from gwanmun.app.standalone import end
+from gwanmun.infra.envoy import place_module
+from gwanmun.sim.load import Load, Target, http_request
+from gwanmun.sim.spec import SimSpec
+
+pytestmark = pytest.mark.envoy
+
+COMMAND = (sys.executable, "-c", "from gwanmun.cli.main import main; main()")
+ADDRESS = "127.0.3.40"
+
+
+class Running:
+    """A command that runs. `lines` are what it has printed so far, on stdout and stderr together."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().rstrip())
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    async def says(self, pattern: str, seconds: float = 60) -> re.Match[str]:
+        await until(lambda: re.search(pattern, self.text) is not None, lambda: self.text, seconds)
+        found = re.search(pattern, self.text)
+        assert found is not None
+        return found
+
+    async def ended(self) -> int:
+        code = await asyncio.wait_for(self.process.wait(), 60)
+        await self._reading
+        return code
+
+
+@asynccontextmanager
+async def running(*arguments: str, prefix: tuple[str, ...] = (), **environment: str) -> AsyncIterator[Running]:
+    process = await asyncio.create_subprocess_exec(
+        *prefix,
+        *COMMAND,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "COLUMNS": "200", **environment},
+    )
+    try:
+        yield Running(process)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            await process.wait()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended may wait for whoever inherited it to notice."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def workers(pid: int) -> int:
+    names = (task / "comm" for task in Path(f"/proc/{pid}/task").iterdir())
+    return sum(name.read_text().startswith("wrk:worker_") for name in names)
+
+
+def first_unprivileged_port() -> int:
+    return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+
+
+def everything_in(directory: Path) -> set[Path]:
+    return set(directory.rglob("*"))
+
+
+@asynccontextmanager
+async def folder(directory: Path) -> AsyncIterator[tuple[Path, int]]:
+    """Manifests of one route to one server, and the port that they name. What is left running is ended."""
+    manifests = directory / "manifests"
+    manifests.mkdir()
+    port = free_port(ADDRESS)
+    async with simulated(SimSpec("good", "echo")) as [good]:
+        (manifests / "a.yaml").write_text(CLASS + gateway(port) + backend("good", good.port) + route("good", to("good")))
+        try:
+            yield manifests, port
+        finally:
+            await end((manifests,))
+
+
+async def test_interrupted_it_drains_and_leaves_nothing(tmp_path: Path) -> None:
+    async with (
+        folder(tmp_path) as (manifests, port),
+        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as up,
+    ):
+        await up.says(rf"listens on {ADDRESS}:{port}")
+        envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
+        up.process.send_signal(signal.SIGINT)
+        assert await up.ended() == 0
+        assert "draining" in up.text
+        assert "Traceback" not in up.text
+        assert not alive(envoy)
+
+
+async def test_a_second_one_is_told_of_the_first(tmp_path: Path) -> None:
+    async with (
+        folder(tmp_path) as (manifests, _),
+        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as first,
+    ):
+        await first.says("Envoy serves")
+        async with running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as second:
+            assert await second.ended() == 2
+            assert len(second.lines) == 1
+            assert f"already serves {manifests} (process {first.process.pid})" in second.text
+
+
+async def test_killed_outright_it_leaves_envoy_serving_for_the_next(tmp_path: Path) -> None:
+    async with folder(tmp_path) as (manifests, port):
+        async with running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as first:
+            envoy = int((await first.says(r"Envoy serves \(process (\d+)"))[1])
+            target = Target(ADDRESS, port, http_request("GET", "a.example.com", "/"))
+            async with Load(target, connections=1) as tally:
+                await until(lambda: tally.answered > 20)
+                first.process.kill()
+                await first.ended()
+                with pytest.raises(standalone.UserError, match="no gateway serves"):  # a socket is there, nobody behind it
+                    await ControlClient.of((manifests,)).status()
+                seen = tally.answered
+                await until(lambda: tally.answered > seen + 20)
+                async with running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as second:
+                    await second.says(rf"Envoy of an earlier start goes on \(process {envoy}\)")
+                    await second.says("Envoy serves")
+                    (manifests / "b.yaml").write_text(route("more", to("good"), host="b.example.com"))
+                    more = Target(ADDRESS, port, http_request("GET", "b.example.com", "/"))
+                    async with Load(more, connections=1) as answers:
+                        await until(lambda: answers.statuses[200] > 0)
+                    assert tally.failed == 0, tally.failures
+                    assert tally.connections == 1
+        assert not alive(envoy)
+
+
+async def test_a_killed_ones_envoy_is_ended_by_down(tmp_path: Path) -> None:
+    async with folder(tmp_path) as (manifests, _):
+        async with running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as up:
+            envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
+            up.process.kill()
+            await up.ended()
+        async with running("down", str(manifests)) as down:
+            assert await down.ended() == 0
+            assert f"ended Envoy (process {envoy})" in down.text
+        assert not alive(envoy)
+        async with running("down", str(manifests)) as down:
+            assert await down.ended() == 0
+            assert "nothing serves" in down.text
+
+
+async def test_the_number_of_workers_is_as_asked(tmp_path: Path) -> None:
+    async with (
+        folder(tmp_path) as (manifests, _),
+        running("up", str(manifests), "--address", ADDRESS, "--concurrency", "3") as up,
+    ):
+        envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
+        assert workers(envoy) == 3
+
+
+async def test_problems_are_said_once_and_their_end_too(tmp_path: Path) -> None:
+    async with (
+        folder(tmp_path) as (manifests, _),
+        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as up,
+    ):
+        await up.says("Envoy serves")
+        (manifests / "b.yaml").write_text(route("bad", to("nobody"), host="b.example.com"))
+        await up.says("default/bad .*BackendNotFound")
+        (manifests / "b.yaml").unlink()
+        await up.says("mended: .*default/bad")
+        assert sum("BackendNotFound" in line and "mended" not in line for line in up.lines) == 1
+
+
+async def test_without_privileges_ports_are_mapped_and_said_so(tmp_path: Path) -> None:
+    port = first_unprivileged_port() - 1
+    without = ("setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service") if os.geteuid() == 0 else ()
+    async with folder(tmp_path) as (manifests, _):
+        (manifests / "b.yaml").write_text(gateway(port, name="low") + route("low", to("good"), parent="low"))
+        async with running("up", str(manifests), "--address", ADDRESS, prefix=without) as up:
+            await up.says("Envoy serves")
+            line = await up.says(rf"default/low.* port {port} listens on {ADDRESS}:(\d+) .*port {port} needs privileges")
+            async with Load(Target(ADDRESS, int(line[1]), http_request("GET", "a.example.com", "/"))) as tally:
+                await until(lambda: tally.statuses[200] > 0)
+
+
+@pytest.mark.parametrize("module", ["missing", "empty", "cut off"])
+async def test_without_a_usable_module_all_else_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    source = tmp_path / "module.so"
+    if module == "empty":
+        source.write_bytes(b"")
+    elif module == "cut off":
+        source.write_bytes(b"\x7fELF" + bytes(36) + b"\xff\xff\xff\x00" + b"envoy_dynamic_module_on_program_init")
+    monkeypatch.setattr(standalone, "place_module", partial(place_module, source=source))
+    port = free_port(ADDRESS)
+    model = f"{{matches: [{{headers: [{{name: x-model-id, value: gpt-4}}]}}], backendRefs: [{ref('good')}]}}"
+    async with simulated(SimSpec("good", "echo")) as [good]:
+        texts = {"a": CLASS + gateway(port) + backend("good", good.port) + route("good", model, to("good", path="/plain"))}
+        async with served(tmp_path / "manifests", texts, port=port, address=ADDRESS) as gw:
+            await gw.problem("module")
+            assert (await gw.ask("/plain")).status_code == 200
+            assert (await gw.ask("/", headers={"x-model-id": "gpt-4"})).status_code == 200
+            assert (await gw.ask("/", "POST", json={"model": "gpt-4"})).status_code == 404
+
+
+async def test_the_demo_is_a_check_that_leaves_nothing(run_directories: Path) -> None:
+    before = everything_in(run_directories)
+    async with running("demo", "--once") as one, running("demo", "--once") as other:
+        assert (await one.ended(), await other.ended()) == (0, 0), one.text + other.text
+    assert "13 of 13" in one.text
+    assert "13 of 13" in other.text  # each on an address of its own
+    assert everything_in(run_directories) == before
+
+
+async def test_the_demo_stays_until_it_is_interrupted(run_directories: Path) -> None:
+    async with running("demo") as demo:
+        port = (await demo.says(r"https://inference.example.com:(\d+)/v1"))[1]
+        await demo.says("Ctrl-C ends it")
+        assert int(port) > 0
+        demo.process.send_signal(signal.SIGINT)
+        assert await demo.ended() == 0
+        assert "Traceback" not in demo.text
