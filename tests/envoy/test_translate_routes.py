@@ -169,6 +169,13 @@ async def test_header_edits(tmp_path) -> None:
         assert not [name for name in answer.response.headers if name.startswith("x-envoy")]
 
 
+async def test_no_client_tells_envoy_what_to_do(tmp_path) -> None:
+    """Clients on this machine and on private networks neither: a timeout of theirs would end other people's retries."""
+    async with serving(tmp_path, rule(Forward((WeightedTarget(cluster_key("a"), 1),)))) as (client, _, _):
+        answer = await ask(client, headers={"x-envoy-upstream-rq-timeout-ms": "1", "x-envoy-retry-on": "5xx"})
+        assert not {"x-envoy-internal", "x-envoy-upstream-rq-timeout-ms", "x-envoy-retry-on"} & answer.saw["headers"].keys()
+
+
 async def test_what_envoy_would_refuse_is_left_out_and_told(tmp_path) -> None:
     bad = HeaderEdits(set=(("x-bad", "a\r\nb"), ("x-good", "1")), add=(("host", "x"), (":path", "/")))
     async with serving(tmp_path, rule(to("a"), request_headers=bad)) as (client, _, running):

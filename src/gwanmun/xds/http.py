@@ -93,9 +93,9 @@ _LIMITS: Final[Fields] = {
     "max_request_headers_kb": number(_HEADERS_KB),
 }
 _IDENTITY: Final[Fields] = {
-    # We are the edge: the connection says who the client is, not a header; nobody is so internal that x-envoy-* counts.
+    # We are the edge: the connection says who the client is, not a header. Without an internal_address_config nobody is so
+    # internal that x-envoy-* counts; one without ranges would make every private address internal.
     "use_remote_address": yes(),
-    "internal_address_config": {"unix_sockets": False},
     # `Server` is the backend's to set.
     "server_header_transformation": "PASS_THROUGH",
     # A client may bring its own id, and gets it back: `gwanmun explain <id>`. It stays as it is (no trace bits).
