@@ -60,12 +60,11 @@ class Fleets:
         nodes = _node_addresses(snapshot)
         listener_sets = _accepted_sets(snapshot, resolution)
         before, self._fleets = self._fleets, {}
-        for key in resolution.statuses:
-            if key.kind == "Gateway" and key.group == GATEWAY_GROUP:
-                gateway = snapshot.get(key)
-                if isinstance(gateway, Gateway):
-                    sets = tuple(listener_sets.get(key.namespaced_name, ()))
-                    self._fleets[key.namespaced_name] = _fleet(snapshot, resolution, gateway, sets, nodes)
+        for key in snapshot.find(IndexKey("kind", (GATEWAY_GROUP, "Gateway"))):
+            gateway = snapshot.get(key)
+            if key in resolution.statuses and isinstance(gateway, Gateway):
+                sets = tuple(listener_sets.get(key.namespaced_name, ()))
+                self._fleets[key.namespaced_name] = _fleet(snapshot, resolution, gateway, sets, nodes)
         keys = before.keys() | self._fleets.keys()
         pairs = {key: (before.get(key), self._fleets.get(key)) for key in keys}
         changed = {key for key, (old, new) in pairs.items() if _wanted_of(old) != _wanted_of(new)}
@@ -113,7 +112,8 @@ def _wanted_of(fleet: GatewayFleet | None) -> Any:
 def _accepted_sets(snapshot: Snapshot, resolution: Resolution) -> dict[NamespacedName, list[ListenerSet]]:
     """By Gateway, the ListenerSets that add listeners to it."""
     found: dict[NamespacedName, list[ListenerSet]] = {}
-    for key, status in sorted(resolution.statuses.items()):
+    for key in snapshot.find(IndexKey("kind", (GATEWAY_GROUP, "ListenerSet"))):
+        status = resolution.statuses.get(key)
         if isinstance(status, ListenerSetStatus) and any(one.type == "Accepted" and one.status for one in status.conditions):
             listener_set = snapshot.get(key)
             if isinstance(listener_set, ListenerSet):

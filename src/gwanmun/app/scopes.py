@@ -52,19 +52,16 @@ def model_of(gateway: NamespacedName, model: ir.Model, reach: Reach, previous: i
     """The part of the model that one Gateway needs. `previous` itself, or its mappings, where nothing has changed in them."""
     before = previous or ir.Model()
     made = ir.Model(
-        gateways=_same(before.gateways, {gateway: model.gateways[gateway]}),
-        backends=_same(before.backends, _taken(model.backends, reach.backends)),
-        endpoints=_same(before.endpoints, _taken(model.endpoints, reach.backends)),
-        certificates=_same(before.certificates, _taken(model.certificates, reach.certificates)),
+        gateways=_part(before.gateways, model.gateways, frozenset((gateway,))),
+        backends=_part(before.backends, model.backends, reach.backends),
+        endpoints=_part(before.endpoints, model.endpoints, reach.backends),
+        certificates=_part(before.certificates, model.certificates, reach.certificates),
     )
-    same = all(
-        mine is theirs
-        for mine, theirs in (
-            (made.gateways, before.gateways),
-            (made.backends, before.backends),
-            (made.endpoints, before.endpoints),
-            (made.certificates, before.certificates),
-        )
+    same = (
+        made.gateways is before.gateways
+        and made.backends is before.backends
+        and made.endpoints is before.endpoints
+        and made.certificates is before.certificates
     )
     return before if same and previous is not None else made
 
@@ -138,12 +135,14 @@ def _with_bindings(options: Options, bound: Mapping[PortKey, tuple[Binding, ...]
     return options if options.bindings == bound else replace(options, bindings=bound)
 
 
-def _taken(mapping: Mapping[K, V], keys: tuple[K, ...]) -> dict[K, V]:
-    return {key: mapping[key] for key in keys if key in mapping}
-
-
-def _same(before: Mapping[K, V], after: dict[K, V]) -> Mapping[K, V]:
-    """The mapping before, if it holds the same objects under the same keys."""
-    if len(before) == len(after) and all(before.get(key) is value for key, value in after.items()):
+def _part(before: Mapping[K, V], whole: Mapping[K, V], keys: frozenset[K]) -> Mapping[K, V]:
+    """The entries of `whole` under these keys: `before` where those are the same objects, `whole` where that is all of it."""
+    if whole is before:
         return before
-    return after
+    if len(keys) == len(whole) and all(key in keys for key in whole):
+        part: Mapping[K, V] = whole
+    else:
+        part = {key: whole[key] for key in keys if key in whole}
+    if len(before) == len(part) and all(before.get(key) is value for key, value in part.items()):
+        return before
+    return part

@@ -29,10 +29,10 @@ from gwanmun.resources.snapshot import GATEWAY_GROUP
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What one Gateway needs of the model, sorted."""
+    """What one Gateway needs of the model."""
 
-    backends: tuple[ClusterKey, ...]
-    certificates: tuple[CertificateKey, ...]
+    backends: frozenset[ClusterKey]
+    certificates: frozenset[CertificateKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,14 @@ def targets_of(q: Query, gateway: NamespacedName) -> frozenset[ClusterKey]:
 def reach(q: Query, gateway: NamespacedName) -> Reach:
     """The backends that a Gateway sends to, the certificates of its listeners, and those it shows to these backends."""
     targets = q.get(targets_of, gateway)
-    shown = {key for key in (q.get(client_certificate_of, target) for target in targets) if key is not None}
-    return Reach(tuple(sorted(targets, key=_order)), tuple(sorted(q.get(listener_certificates, gateway) | shown)))
+    shown = frozenset(certificate for target, certificate in q.get(shown_certificates).items() if target in targets)
+    return Reach(targets, q.get(listener_certificates, gateway) | shown)
+
+
+def shown_certificates(q: Query) -> Mapping[ClusterKey, CertificateKey]:
+    """The certificates that are presented to backends, which few ask for."""
+    found = q.collect(client_certificate_of, needed_backends)
+    return {target: certificate for target, certificate in found.items() if certificate is not None}
 
 
 def _order(key: ClusterKey) -> tuple[object, ...]:
@@ -111,8 +117,7 @@ def _order(key: ClusterKey) -> tuple[object, ...]:
 def needed_certificates(q: Query) -> tuple[CertificateKey, ...]:
     """The certificates that listeners and clients of backends present, sorted."""
     of_listeners = {key for keys in q.collect(listener_certificates, served_gateways).values() for key in keys}
-    of_backends = {key for key in q.collect(client_certificate_of, needed_backends).values() if key is not None}
-    return tuple(sorted(of_listeners | of_backends))
+    return tuple(sorted(of_listeners.union(q.get(shown_certificates).values())))
 
 
 def listener_certificates(q: Query, gateway: NamespacedName) -> frozenset[CertificateKey]:
