@@ -101,3 +101,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [certificates]
   verbs: [{{ if include "gwanmun.issuing" . }}get, list, create, patch, delete{{ else }}get, list{{ end }}]
 {{- end }}
+
+{{- /* Where a cluster is asked that has no Prometheus Operator, its kinds are left out; the notes say so. */ -}}
+{{- define "gwanmun.noOperator" -}}
+{{- if and (lookup "v1" "Namespace" "" "kube-system") (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1")) -}}true{{- end -}}
+{{- end }}
+
+{{- define "gwanmun.monitoring" -}}
+{{- if and .Values.metrics.enabled .Values.metrics.serviceMonitor.enabled -}}true{{- end -}}
+{{- end }}

@@ -5,6 +5,7 @@ What may be touched at all is for `infra.fleet.apply` to say.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +17,8 @@ from gwanmun.kube import UnreachableError
 from gwanmun.names import NamespacedName
 
 Objects = tuple[dict[str, Any], ...]
-_RETRY_S: Final = 2.0
+_RETRY_S: Final = (2.0, 60.0)
+"""After the first failure in a row, and at most."""
 _AGAIN_S: Final = 600.0
 _CONCURRENCY: Final = 4
 
@@ -49,6 +51,7 @@ class Applier:
         self._troubled = troubled
         self._owners: dict[NamespacedName, frozenset[Owner]] = {}
         self._problems: dict[NamespacedName, tuple[Problem, ...]] = {}
+        self._failures: Counter[NamespacedName] = Counter()
         self._known: set[NamespacedName] = set()
         self._due: dict[NamespacedName, None] = {}
         self._news = asyncio.Event()
@@ -130,8 +133,11 @@ class Applier:
         self._note(gateway, tuple(problems))
         if problems:
             self._complain(str(gateway), problems)
-            asyncio.get_running_loop().call_later(_RETRY_S, self.touch, gateway)
-        elif objects is None:
+            self._failures[gateway] += 1
+            asyncio.get_running_loop().call_later(_retry_after(self._failures[gateway]), self.touch, gateway)
+        else:
+            del self._failures[gateway]
+        if objects is None and not problems:
             self._known.discard(gateway)
             self._owners.pop(gateway, None)
             return
@@ -147,7 +153,7 @@ class Applier:
         self._troubled(gateway)
 
     def _later(self) -> None:
-        asyncio.get_running_loop().call_later(_RETRY_S, self._news.set)
+        asyncio.get_running_loop().call_later(_retry_after(1), self._news.set)
 
     def _complain(self, subject: str, problems: Iterable[Problem]) -> None:
         """Once for each problem: it is tried again every other second."""
@@ -157,6 +163,11 @@ class Applier:
                 self._complained.add(said)
                 grant = {} if problem.grant is None else {"grant": problem.grant}
                 log.error("fleet_not_applied", subject=subject, problem=problem.message, **grant)
+
+
+def _retry_after(failures: int) -> float:
+    shortest, longest = _RETRY_S
+    return min(longest, shortest * 2.0 ** min(failures - 1, 10))
 
 
 def _by_owner(objects: Sequence[dict[str, Any]]) -> dict[Owner, list[dict[str, Any]]]:

@@ -245,9 +245,9 @@ class Controller:
         """Where the Gateway is; what keeps its proxies from being made says more than that they are not there."""
         where = self._fleets.placement(gateway)
         problems = self._applier.problems(gateway) if self._applier is not None else ()
-        if not problems:
-            return where
-        return replace(where, problem=("Invalid", "; ".join(str(problem) for problem in problems[:_MOST_PROBLEMS])))
+        # What a listener lacks for want of a certificate, its own conditions say.
+        hindrances = [str(problem) for problem in problems if problem.serving]
+        return replace(where, problem=("Invalid", "; ".join(hindrances[:_MOST_PROBLEMS]))) if hindrances else where
 
     def _gateway_changed(self, gateway: NamespacedName) -> None:
         assert self.writer is not None

@@ -53,10 +53,14 @@ class Owner(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why an object is not as it should be. `grant` is the rule of a Role that the controller lacks, if that is why."""
+    """Why an object is not as it should be. `grant` is the rule of a Role that the controller lacks, if that is why.
+
+    `serving` False: proxies run without it.
+    """
 
     message: str
     grant: str | None = None
+    serving: bool = True
 
     def __str__(self) -> str:
         return self.message if self.grant is None else f"{self.message}; grant the controller {self.grant}"
@@ -252,13 +256,19 @@ def _scale(manifest: Mapping[str, Any], replicas: int) -> dict[str, Any]:
 
 
 def _problem(error: ApiError | UnreachableError, identity: _Identity, verb: str) -> Problem:
-    subject = str(identity) if identity.name else identity.kind
-    message = f"cannot {verb} {subject}: {error}"
-    if not isinstance(error, ApiError) or error.code != 403:
-        return Problem(message)
+    subject, serving = str(identity) if identity.name else identity.kind, identity.kind != "Certificate"
     group, _ = split_api_version(identity.api_version)
+    if not isinstance(error, ApiError):
+        return Problem(f"cannot {verb} {subject}: {error}", serving=serving)
+    if error.code == 404 and not error.reason:
+        # Not that an object is missing, which has a reason, but the path to all of them.
+        return Problem(f"cannot {verb} {subject}: {identity.kind} of {group} is not installed", serving=serving)
+    message = f"cannot {verb} {subject}: {error}"
+    if error.code != 403:
+        return Problem(message, serving=serving)
     verbs = '"create", "patch"' if verb == "patch" else f'"{verb}"'
-    return Problem(message, f'apiGroups: ["{group}"], resources: ["{PLURALS[group, identity.kind]}"], verbs: [{verbs}]')
+    grant = f'apiGroups: ["{group}"], resources: ["{PLURALS[group, identity.kind]}"], verbs: [{verbs}]'
+    return Problem(message, grant, serving)
 
 
 def _one(message: str) -> Iterator[Problem]:

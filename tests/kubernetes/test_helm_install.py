@@ -1,0 +1,140 @@
+"""The chart installed by real helm: controllers and proxies run with the rights and the restrictions that it gives them."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests.kubernetes.cluster import Cluster
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "gwanmun"
+VALUES = ROOT / "tests" / "chart" / "specification-values.yaml"
+SYSTEM = "helm-system"
+CLASS = "helm-test"
+
+CERTIFICATES = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: certificates.cert-manager.io}
+spec:
+  group: cert-manager.io
+  names: {kind: Certificate, plural: certificates}
+  scope: Namespaced
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+"""
+"""As much of cert-manager as is needed to see what it is asked for."""
+
+GATEWAY = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: helm-test
+  listeners:
+    - {name: http, port: 80, protocol: HTTP}
+    - {name: https, port: 443, protocol: HTTPS, hostname: a.example.com, tls: {certificateRefs: [{name: a-tls}]}}
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def installed(cluster: Cluster) -> AsyncIterator[Cluster]:
+    """The specification's values; with names of our own, as another controller may run in this cluster."""
+    await cluster.kubectl("apply", "-f", "-", stdin=CERTIFICATES)
+    await cluster.helm(
+        *("install", "ours", str(CHART), "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "120s"),
+        *("--values", str(VALUES), "--set", f"gatewayClass.name={CLASS}"),
+        *("--set", "controller.controllerNames={example.com/helm-test}"),
+    )
+    yield cluster
+    await cluster.helm("uninstall", "ours", "--namespace", SYSTEM, "--wait")
+
+
+async def get(cluster: Cluster, *arguments: str) -> Any:
+    return json.loads(await cluster.kubectl("get", *arguments, "-o", "json"))
+
+
+async def condition(cluster: Cluster, namespace: str, name: str) -> tuple[str, str]:
+    status = (await get(cluster, "gateway", "gw", "-n", namespace)).get("status", {})
+    return next(((one["status"], one["message"]) for one in status.get("conditions", []) if one["type"] == name), ("", ""))
+
+
+async def test_two_controllers_run_and_one_leads(installed: Cluster) -> None:
+    deployment = await get(installed, "deployment", "ours-gwanmun", "-n", SYSTEM)
+    assert deployment["status"]["readyReplicas"] == 2
+    lease = await get(installed, "lease", "gwanmun-controller", "-n", SYSTEM)
+    assert lease["spec"]["holderIdentity"].startswith("ours-gwanmun-")
+
+
+async def test_a_gateway_gets_proxies_certificates_and_nothing_it_lacks_a_right_for(installed: Cluster, namespace: str) -> None:
+    await installed.kubectl("apply", "-n", namespace, "-f", "-", stdin=GATEWAY)
+
+    async def programmed() -> bool:
+        return (await condition(installed, namespace, "Programmed"))[0] == "True"
+
+    await installed.eventually("the Gateway is programmed", programmed, within=60)
+    kinds = "deployment,service,serviceaccount,configmap,poddisruptionbudget,certificate"
+    made = await get(installed, kinds, "-n", namespace, "-l", "app.kubernetes.io/managed-by=gwanmun")
+    assert sorted((one["kind"], one["metadata"]["name"]) for one in made["items"]) == [
+        ("Certificate", "a-tls"),
+        ("ConfigMap", f"gw-{CLASS}"),
+        ("Deployment", f"gw-{CLASS}"),
+        ("PodDisruptionBudget", f"gw-{CLASS}"),
+        ("Service", f"gw-{CLASS}"),
+        ("ServiceAccount", f"gw-{CLASS}"),
+    ]
+    (certificate,) = (one for one in made["items"] if one["kind"] == "Certificate")
+    assert certificate["spec"]["issuerRef"]["name"] == "letsencrypt-prod"
+    logs = await installed.kubectl("logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=gwanmun", "--tail=-1")
+    lines = [json.loads(line) for line in logs.splitlines()]
+    assert not [line for line in lines if "grant" in line]
+
+    await installed.kubectl("delete", "gateway", "gw", "-n", namespace)
+
+    async def gone() -> bool:
+        rest = await get(installed, kinds, "-n", namespace, "-l", "app.kubernetes.io/managed-by=gwanmun")
+        return rest["items"] == []
+
+    await installed.eventually("everything that was made for it is gone", gone, within=60)
+
+
+async def test_a_service_that_somebody_else_made_is_left_alone_and_the_gateway_says_so(
+    installed: Cluster, namespace: str
+) -> None:
+    await installed.kubectl("create", "service", "clusterip", f"gw-{CLASS}", "--tcp=80", "-n", namespace)
+    before = await get(installed, "service", f"gw-{CLASS}", "-n", namespace)
+    await installed.kubectl("apply", "-n", namespace, "-f", "-", stdin=GATEWAY)
+
+    async def told() -> bool:
+        return "gwanmun did not make it" in (await condition(installed, namespace, "Programmed"))[1]
+
+    await installed.eventually("the Gateway says what is in the way", told, within=60)
+    assert (await get(installed, "service", f"gw-{CLASS}", "-n", namespace))["spec"] == before["spec"]
+    await installed.kubectl("delete", "service", f"gw-{CLASS}", "-n", namespace)
+
+    async def programmed() -> bool:
+        return (await condition(installed, namespace, "Programmed"))[0] == "True"
+
+    await installed.eventually("the Gateway is programmed", programmed, within=60)
+
+
+async def test_pods_are_admitted_where_the_restricted_level_is_enforced(installed: Cluster, namespace: str) -> None:
+    await installed.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    await installed.kubectl("apply", "-n", namespace, "-f", "-", stdin=GATEWAY)
+
+    async def ready() -> bool:
+        found = await get(installed, "deployment", "-n", namespace)
+        return any(one["status"].get("readyReplicas") == 2 for one in found["items"])
+
+    await installed.eventually("proxies are ready", ready, within=60)
+    await installed.kubectl("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
+    await installed.kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=gwanmun")
+    await installed.kubectl("rollout", "status", "deployment/ours-gwanmun", "-n", SYSTEM, "--timeout=60s")
