@@ -110,14 +110,14 @@ class FolderProvider:
                     )
                     break
                 try:
-                    status = path.stat()
+                    status = os.stat(path)
                 except FileNotFoundError:
                     continue  # deleted since it was listed
                 except OSError as error:
-                    away.append(path)
-                    problems.append(_unreadable(path, error))
+                    away.append(Path(path))
+                    problems.append(_unreadable(Path(path), error))
                     continue
-                present[str(path)] = (status.st_mtime_ns, status.st_size, status.st_ino)
+                present[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
         return present, problems, away
 
 
@@ -147,12 +147,16 @@ async def _watch(paths: Sequence[Path]) -> AsyncGenerator[None, None]:
         first.cancel()
 
 
-def _walk(root: Path) -> tuple[list[Path], list[tuple[Path, OSError]]]:
+def _walk(root: Path) -> tuple[list[str], list[tuple[Path, OSError]]]:
     """The manifest files of a path, and the folders in it that could not be read. Hidden entries are passed over, a ConfigMap
-    volume's `..data` among them: what it holds is reached through the visible links."""
+    volume's `..data` among them: what it holds is reached through the visible links.
+
+    Files are text here: for thousands, at every change, paths as objects would take longer than looking at the files.
+    """
     if root.is_file():
-        return [root], []
-    found: list[Path] = []
+        return [str(root)], []
+    within = str(root / "-")[:-1]
+    found: list[str] = []
     closed: list[tuple[Path, OSError]] = []
     try:
         entries = list(os.scandir(root))
@@ -161,14 +165,13 @@ def _walk(root: Path) -> tuple[list[Path], list[tuple[Path, OSError]]]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            below, closed_below = _walk(path)
+            below, closed_below = _walk(root / entry.name)
             found += below
             # A folder that went away since it was listed is deleted, not closed to us.
             closed += [item for item in closed_below if not isinstance(item[1], FileNotFoundError)]
-        elif path.suffix in SUFFIXES and _may_be_file(entry):
-            found.append(path)
+        elif entry.name.endswith(SUFFIXES) and _may_be_file(entry):
+            found.append(within + entry.name)
     return found, closed
 
 
