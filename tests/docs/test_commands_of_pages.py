@@ -1,4 +1,4 @@
-"""Does the tutorial work as written? Its commands run in order, in a shell, as a reader would run them.
+"""Do the commands of the pages work as written? They run in order, in a shell, as a reader would run them.
 
 Two things are different: it happens on a loopback address of the tests' own, and the ports that a reader reads off the
 screen are read from `status`.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from applied import EXAMPLES, loopback
-from pages import DOCS, Block, blocks
+from pages import DOCS, Block, blocks, pages
 
 pytestmark = [pytest.mark.envoy, pytest.mark.native, pytest.mark.shell, pytest.mark.slow]
 
@@ -105,6 +105,12 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     reader.leave()
 
 
-def test_the_tutorial(reader: Reader) -> None:
-    for block in blocks(DOCS / "tutorial.md"):
+@pytest.mark.parametrize("page", ["tutorial.md", "how-to/simulate-model-servers.md"])
+def test_a_reader_gets_what_the_page_says(reader: Reader, page: str) -> None:
+    for block in blocks(DOCS / page):
         reader.do(block)
+
+
+def test_no_page_has_commands_that_nobody_runs() -> None:
+    marked = {page for page in pages() if any(block.mark in ("run", "start", "python") for block in blocks(page))}
+    assert marked == {DOCS / "tutorial.md", DOCS / "how-to/simulate-model-servers.md"}
