@@ -97,6 +97,7 @@ class Controller:
         self._tls: XdsTls | None = None
         self._fleets = Fleets(self._fleet_options, options.issuer)
         self._applier: Applier | None = None
+        self._refused: set[NamespacedName | None] = set()
         self._leading = False
         self._stopping = asyncio.Event()
         self._first = asyncio.Event()
@@ -213,6 +214,7 @@ class Controller:
             redone, moved = self._fleets.update(self._snapshot, self._resolution)
             self._applier.touch(*redone)
             self._accounts = self._fleets.accounts()
+            self._refused.difference_update(self._accounts)
             for step in self._scopes.feed(self._resolution):
                 self._publish(step)
             if self._resolution is not before:
@@ -275,7 +277,10 @@ class Controller:
         account = account_of(peer.names)
         gateway = self._accounts.get(account) if account is not None else None
         if gateway is None:
-            log.warning("proxy_refused", address=peer.address, account=str(account))
+            # It tries again every other second: a Gateway that is just being deleted is to be told once.
+            if account not in self._refused:
+                self._refused.add(account)
+                log.warning("proxy_refused", address=peer.address, account=str(account))
             return Refusal(f"service account {account} is not that of any Gateway's proxies here")
         scope = ScopeKey(gateway, self._zone_of(node_of(peer.names)))
         if scope not in self._scopes:

@@ -258,8 +258,9 @@ def _scale(manifest: Mapping[str, Any], replicas: int) -> dict[str, Any]:
 def _problem(error: ApiError | UnreachableError, identity: _Identity, verb: str) -> Problem:
     subject, serving = str(identity) if identity.name else identity.kind, identity.kind != "Certificate"
     group, _ = split_api_version(identity.api_version)
-    if not isinstance(error, ApiError):
-        return Problem(f"cannot {verb} {subject}: {error}", serving=serving)
+    if not isinstance(error, ApiError) or error.code >= 500 or error.code in (409, 429):
+        # The API server is away or busy: what it has been told already serves on.
+        return Problem(f"cannot {verb} {subject}: {error}", serving=False)
     if error.code == 404 and not error.reason:
         # Not that an object is missing, which has a reason, but the path to all of them.
         return Problem(f"cannot {verb} {subject}: {identity.kind} of {group} is not installed", serving=serving)
