@@ -13,6 +13,7 @@ import pytest_asyncio
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.installed import Installed, specification_installed
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,3 +42,10 @@ async def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> AsyncIt
     await cluster.kubectl("create", "namespace", name)
     yield name
     await cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installed_specification() -> AsyncIterator[Installed]:
+    """The specification's world, in a cluster of its own, for all tests that leave it as they found it."""
+    async with specification_installed() as world:
+        yield world
