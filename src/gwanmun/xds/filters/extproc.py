@@ -18,7 +18,7 @@ EXTPROC: Final = "envoy.filters.http.ext_proc"
 _PACKAGE: Final = "envoy.extensions.filters.http.ext_proc.v3"
 
 _PATIENCE: Final = timedelta(seconds=5)
-"""How long a picker may take for its answer, which it gives when it has read the whole body."""
+"""How long a picker may take for its answer, where a request goes on without it."""
 
 _MOST_PATIENCE: Final = timedelta(hours=1)
 """How long it may ask to be given, if it holds requests until a replica is free."""
@@ -31,7 +31,8 @@ _IDLE: Final[Fields] = {
     "request_trailer_mode": "SKIP",
     "response_trailer_mode": "SKIP",
 }
-_EVERYTHING: Final[Fields] = {
+
+_CLOSED: Final[Fields] = {
     "request_header_mode": "SEND",
     "response_header_mode": "SEND",
     "request_body_mode": "FULL_DUPLEX_STREAMED",
@@ -39,7 +40,19 @@ _EVERYTHING: Final[Fields] = {
     "request_trailer_mode": "SEND",
     "response_trailer_mode": "SEND",
 }
-"""As the protocol has it: pickers read the prompt from the request and the tokens used from the answer."""
+"""As the protocol has it: bodies go to the picker and come back from it. It reads the prompt from the request and the tokens
+used from the answer. Envoy keeps nothing, so that a request whose picker fails is lost, and waits for it without a limit."""
+
+_OPEN: Final[Fields] = {
+    "request_header_mode": "SEND",
+    "response_header_mode": "SEND",
+    "request_body_mode": "STREAMED",
+    "response_body_mode": "NONE",
+    "request_trailer_mode": "SKIP",
+    "response_trailer_mode": "SKIP",
+}
+"""Where a request has to be served without the picker, Envoy keeps the body and gives the picker a copy. A picker that sends
+it back all the same has said by then where to; its stream is ended there, and it is not told of the answer."""
 
 
 def extproc() -> Fields:
@@ -50,6 +63,7 @@ def extproc() -> Fields:
         processing_mode=_IDLE,
         message_timeout=_PATIENCE,
         max_message_timeout=_MOST_PATIENCE,
+        send_body_without_waiting_for_header_response=True,  # pickers answer when they have read the body
         status_on_error={"code": "ServiceUnavailable"},
         allow_mode_override=True,  # a picker that does not look at answers may say so
         # Another route would have another picker; besides, the choice between weighted clusters would be made anew.
@@ -67,7 +81,7 @@ def ask_picker(picker: Picker) -> Any:
         pb(f"{_PACKAGE}.ExtProcPerRoute")(
             overrides={
                 "grpc_service": _service(names.cluster(picker.target)),
-                "processing_mode": _EVERYTHING,
+                "processing_mode": _OPEN if picker.fail_open else _CLOSED,
                 "failure_mode_allow": yes() if picker.fail_open else no(),
             }
         )
@@ -75,6 +89,9 @@ def ask_picker(picker: Picker) -> Any:
 
 
 def _service(cluster: str) -> Fields:
-    # One of several replicas of a picker may be on its way out.
-    retry = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": number(2)}
+    retry = {
+        "retry_on": "connect-failure,refused-stream,reset-before-request",  # one of several replicas may be on its way out
+        "num_retries": number(2),
+        "retry_back_off": {"base_interval": timedelta(milliseconds=10), "max_interval": timedelta(milliseconds=50)},
+    }
     return {"envoy_grpc": {"cluster_name": cluster}, "retry_policy": retry}
