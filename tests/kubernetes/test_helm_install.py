@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.test_controller import MANIFESTS, load
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -99,11 +101,11 @@ async def test_a_gateway_gets_proxies_certificates_and_nothing_it_lacks_a_right_
 
     await installed.kubectl("delete", "gateway", "gw", "-n", namespace)
 
-    async def gone() -> bool:
+    async def nothing_left() -> bool:
         rest = await get(installed, kinds, "-n", namespace, "-l", "app.kubernetes.io/managed-by=gwanmun")
         return rest["items"] == []
 
-    await installed.eventually("everything that was made for it is gone", gone, within=60)
+    await installed.eventually("everything that was made for it is gone", nothing_left, within=60)
 
 
 async def test_a_service_that_somebody_else_made_is_left_alone_and_the_gateway_says_so(
@@ -138,3 +140,34 @@ async def test_pods_are_admitted_where_the_restricted_level_is_enforced(installe
     await installed.kubectl("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
     await installed.kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=gwanmun")
     await installed.kubectl("rollout", "status", "deployment/ours-gwanmun", "-n", SYSTEM, "--timeout=60s")
+
+
+async def test_new_proxies_and_new_controllers_cost_no_request(installed: Cluster, namespace: str) -> None:
+    manifests = MANIFESTS.replace("gatewayClassName: gwanmun", f"gatewayClassName: {CLASS}")
+    await installed.kubectl("apply", "-n", namespace, "-f", "-", stdin=manifests)
+
+    async def address() -> str:
+        status = (await get(installed, "gateway", "gw", "-n", namespace)).get("status", {})
+        ready = await condition(installed, namespace, "Programmed") == ("True", "")
+        return status["addresses"][0]["value"] if ready else ""
+
+    where = await installed.eventually("the Gateway is programmed", address, within=60)
+
+    async def answers() -> bool:
+        return "pod" in await installed.run("curl", "-sf", "-m", "2", f"http://{where}/")
+
+    await installed.eventually("the Gateway answers", answers, within=30)
+    async with load(installed, where) as results:
+        for what, place in ((f"deployment/gw-{CLASS}", namespace), ("deployment/ours-gwanmun", SYSTEM)):
+            before = {one["metadata"]["name"] for one in (await get(installed, "pod", "-n", place))["items"]}
+            await installed.kubectl("rollout", "restart", what, "-n", place)
+            await installed.kubectl("rollout", "status", what, "-n", place, "--timeout=90s")
+            old = {name for name in before if name.startswith(what.partition("/")[2])}
+            await installed.eventually("the old pods have ended", partial(gone, installed, place, old), within=60)
+    assert set(results) == {"200"}, results
+    assert results["200"] > 50
+
+
+async def gone(cluster: Cluster, namespace: str, pods: set[str]) -> bool:
+    """Whether none of these pods is left."""
+    return pods.isdisjoint(one["metadata"]["name"] for one in (await get(cluster, "pod", "-n", namespace))["items"])
