@@ -85,7 +85,7 @@ def _container(gateway: Gateway, proxy: ProxySettings, options: FleetOptions, dr
         "env": _environment(gateway, options, drain),
         # The Gateway's ports are not named: with every listener that comes or goes all proxies would be made anew.
         "ports": [{"containerPort": METRICS_PORT, "name": "metrics", "protocol": "TCP"}],
-        # Ready: Envoy has its configuration, listens, and is not on its way out.
+        # Ready: Envoy has its whole configuration and is not on its way out.
         "readinessProbe": {
             "httpGet": {"path": "/ready", "port": "metrics"},
             "periodSeconds": 2,
