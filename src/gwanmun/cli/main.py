@@ -18,19 +18,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("up")(up.up)
-app.command("down")(down.down)
-app.command("demo")(demo.demo)
-app.command("check")(check.check)
-app.command("explain")(explain.explain)
-app.command("status")(status.status)
-app.command("xds")(xds.xds)
-app.command("sim")(sim.sim)
-app.command("controller")(controller.controller)
-app.command("proxy")(proxy.proxy)
+app.command("up", short_help="Serve a folder of manifests on this machine.")(up.up)
+app.command("down", short_help="End what serves a folder.")(down.down)
+app.command("demo", short_help="Show the specification's manifests at work.")(demo.demo)
+app.command("check", short_help="Validate manifests and show their conditions.")(check.check)
+app.command("explain", short_help="Say where a request goes, and why.")(explain.explain)
+app.command("status", short_help="Show where a folder is served and what is wrong.")(status.status)
+app.command("xds", short_help="Show what Envoy is given.")(xds.xds)
+app.command("sim", short_help="Run simulated model servers.")(sim.sim)
+app.command("controller", short_help="Serve the Gateways of a Kubernetes cluster.")(controller.controller)
+app.command("proxy", short_help="Run the Envoy of a Gateway inside a pod.")(proxy.proxy)
 
 
-@app.command("version")
+@app.command("version", short_help="Say what is installed.")
 def version() -> None:
     """Say the versions of gwanmun and of Envoy, and whether the native module is there."""
     from gwanmun.app.about import about
@@ -39,7 +39,7 @@ def version() -> None:
         typer.echo(f"{name:<14} {value}")
 
 
-@app.command("completion")
+@app.command("completion", short_help="Print a completion script for a shell.")
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")] = "bash") -> None:
     """Print a completion script for your shell.
 
