@@ -115,10 +115,12 @@ class Admin:
 
     async def _send(self, method: str, path: str, **query: str) -> httpx.Response:
         at_port = isinstance(self.address, int)
-        transport = httpx.AsyncHTTPTransport() if at_port else httpx.AsyncHTTPTransport(uds=str(self.address))
+        # With `verify` and `trust_env` on, httpx would read all the authorities of the machine for each call: 40 ms of
+        # processor time, fifty times a second while Envoy starts. No call here leaves this machine or speaks TLS.
+        transport = httpx.AsyncHTTPTransport(uds=None if at_port else str(self.address), verify=False)
         url = f"http://127.0.0.1:{self.address}" if at_port else "http://envoy"
         try:
-            async with httpx.AsyncClient(transport=transport, base_url=url, timeout=self.timeout) as client:
+            async with httpx.AsyncClient(transport=transport, base_url=url, timeout=self.timeout, trust_env=False) as client:
                 return await client.request(method, path, params=query)
         except httpx.HTTPError as error:
             raise AdminError(
