@@ -68,8 +68,9 @@ endif
 cluster: setup ## a Kubernetes cluster for tests (docs/how-to/test-cluster.md): needs Go
 	@$(BIN)/python -m tests.kubernetes.cluster up
 
-test-kubernetes: setup ## tests on a real kube-apiserver: needs Go, and root or user namespaces
-	@$(BIN)/pytest -m kubernetes tests/kubernetes
+test-kubernetes: setup ## tests on a real kube-apiserver and of the chart: needs Go, and root or user namespaces
+	@$(BIN)/python -m tests.kubernetes.cluster build
+	$(BIN)/pytest -m 'kubernetes or helm' tests/kubernetes tests/chart
 
 conformance: setup ## the official Gateway API suite against our controller; ARGS="--run-test ..."
 	@$(BIN)/python -m conformance $(ARGS)
