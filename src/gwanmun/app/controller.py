@@ -27,6 +27,7 @@ from gwanmun.app.errors import UserError
 from gwanmun.app.fleets import Fleets
 from gwanmun.app.health import health_server
 from gwanmun.app.metrics import ControllerMetrics, Reading
+from gwanmun.app.report import rejection_line
 from gwanmun.app.reviews import account_of, node_of, token_review
 from gwanmun.app.scopes import ScopeKey, Scopes, Update
 from gwanmun.infra.fleet import FleetOptions
@@ -42,12 +43,14 @@ from gwanmun.resolve.world import Settings
 from gwanmun.resources import Snapshot
 from gwanmun.resources.snapshot import GATEWAY_GROUP
 from gwanmun.status import status_document
+from gwanmun.status.events import EventWriter, notes
 from gwanmun.status.placement import Placement, placed
 from gwanmun.status.writer import StatusWriter, WriterOptions
 from gwanmun.xds.options import Options
 from gwanmun.xds_server import Node as ProxyNode
 from gwanmun.xds_server import Peer, Publisher, Refusal, XdsServer
 from gwanmun.xds_server.identity import TokenIdentity
+from gwanmun.xds_server.subscription import Rejection
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 LEASE = "gwanmun-controller"
@@ -98,6 +101,7 @@ class Controller:
         self._fleets = Fleets(self._fleet_options, options.issuer)
         self._applier: Applier | None = None
         self._refused: set[NamespacedName | None] = set()
+        self._rejections: set[tuple[str, Rejection]] = set()
         self._leading = False
         self._stopping = asyncio.Event()
         self._first = asyncio.Event()
@@ -159,12 +163,14 @@ class Controller:
         self._tls = tls = XdsTls(client, XdsTlsOptions(namespace, self.options.xds_secret, names), clock=_utc_now)
         await self._until_secure(tls)
         self.provider = KubernetesProvider(client, KubernetesOptions(namespaces=self.options.namespaces), draw=random.random)
+        events = EventWriter(client, clock=time.monotonic, now=_wall_time)
         self.writer = StatusWriter(
             client,
             WriterOptions(frozenset(self.settings.controller_names)),
             self.document_of,
             clock=time.monotonic,
-            now=lambda: _utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            now=_wall_time,
+            written=lambda key, present, document: events.tell(key, present, notes(key, present.status, document)),
         )
         self._applier = Applier(
             client, self._fleets.objects, instance=self.options.fleet.instance, troubled=self._gateway_changed
@@ -179,10 +185,12 @@ class Controller:
             now=_utc_now,
         )
         self._measure()
+        self.publisher.observe(self._tell_rejections)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(self.provider))
             tasks.create_task(self._serve(client, tls))
             tasks.create_task(self.writer.run())
+            tasks.create_task(events.run())
             tasks.create_task(self._applier.run())
             tasks.create_task(self._refresh(tls))
             await self._first.wait()  # whoever leads before it knows anything would find that nothing is wanted
@@ -290,6 +298,13 @@ class Controller:
             self._publish(update)
         return str(scope)
 
+    def _tell_rejections(self) -> None:
+        """What a proxy refuses is our mistake as a rule, and the rest of its configuration is in force: once in the log."""
+        found = {(state.scope, rejection) for state in self.publisher.proxies() for rejection in state.rejections}
+        for scope, rejection in found - self._rejections:
+            log.error("xds_rejected", scope=scope, problem=rejection_line(rejection))
+        self._rejections = found
+
     def _zone_of(self, node: str) -> str:
         found = self._snapshot.get(ObjectKey("", "Node", "", node)) if node else None
         return found.metadata.labels.get(ZONE_LABEL, "") if isinstance(found, Node) else ""
@@ -355,6 +370,10 @@ class Controller:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _wall_time() -> str:
+    return _utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _refreshed(tls: XdsTls) -> bool:

@@ -59,8 +59,11 @@ class StatusWriter:
         *,
         clock: Callable[[], float],
         now: Callable[[], str],
+        written: Callable[[ObjectKey, Present, Document], None] = lambda *_: None,
     ) -> None:
+        """`written` is told of every status that was written, and of the object as it was before."""
         self.stats = WriterStats()
+        self._written = written
         self._client = client
         self._options = options
         self._document_of = document_of
@@ -172,6 +175,7 @@ class StatusWriter:
         body = {"metadata": {"resourceVersion": present.resource_version, "uid": present.uid}, "status": document}
         self._rest_until[key] = self._clock() + self._options.settle
         answer = await self._client.call("PATCH", f"{path}/status", body=body, content_type=MERGE_PATCH)
+        self._written(key, present, document)
         # The watch will tell the same in a moment; what is worked out before that must not be based on the old version.
         try:
             written = decode_json(answer, kind)

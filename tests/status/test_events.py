@@ -1,0 +1,63 @@
+"""Which turns of conditions become Events."""
+
+from typing import Any
+
+import msgspec
+
+from gwanmun.api.gateway import GatewayStatus
+from gwanmun.api.references import RouteStatus
+from gwanmun.kube import Present
+from gwanmun.names import ObjectKey
+from gwanmun.status.events import Note, event, notes
+
+GATEWAY = ObjectKey("gateway.networking.k8s.io", "Gateway", "ai", "gw")
+ROUTE = ObjectKey("gateway.networking.k8s.io", "HTTPRoute", "ai", "chat")
+
+
+def condition(kind: str, status: str, reason: str, message: str = "") -> dict[str, Any]:
+    return {"type": kind, "status": status, "reason": reason, "message": message}
+
+
+def gateway(*before: dict[str, Any]) -> GatewayStatus:
+    return msgspec.convert({"conditions": list(before)}, GatewayStatus)
+
+
+def parents(*conditions: dict[str, Any]) -> dict[str, Any]:
+    reference = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gw"}
+    return {"parents": [{"parentRef": reference, "controllerName": "ours", "conditions": list(conditions)}]}
+
+
+def test_a_gateway_that_serves_is_news() -> None:
+    document = {"conditions": [condition("Accepted", "True", "Accepted"), condition("Programmed", "True", "Programmed")]}
+    assert list(notes(GATEWAY, gateway(), document)) == [Note("Normal", "Programmed", "the condition Programmed holds")]
+
+
+def test_what_stands_already_is_not_told_again() -> None:
+    programmed = condition("Programmed", "True", "Programmed")
+    assert list(notes(GATEWAY, gateway(programmed), {"conditions": [programmed]})) == []
+
+
+def test_a_gateway_that_stops_serving_says_why() -> None:
+    now = {"conditions": [condition("Programmed", "False", "AddressNotUsable", "10.0.0.1 is taken")]}
+    found = list(notes(GATEWAY, gateway(condition("Programmed", "True", "Programmed")), now))
+    assert found == [Note("Warning", "AddressNotUsable", "Programmed is False: 10.0.0.1 is taken")]
+
+
+def test_what_is_only_not_there_yet_is_no_event() -> None:
+    assert list(notes(GATEWAY, gateway(), {"conditions": [condition("Programmed", "False", "Pending", "soon")]})) == []
+
+
+def test_of_a_route_only_what_is_wrong_is_told() -> None:
+    good = parents(condition("Accepted", "True", "Accepted"), condition("ResolvedRefs", "True", "ResolvedRefs"))
+    assert list(notes(ROUTE, RouteStatus(), good)) == []
+    bad = parents(condition("Accepted", "True", "Accepted"), condition("ResolvedRefs", "False", "BackendNotFound", "no vllm"))
+    note = Note("Warning", "BackendNotFound", "for Gateway gw: ResolvedRefs is False: no vllm")
+    assert list(notes(ROUTE, msgspec.convert(good, RouteStatus), bad)) == [note]
+    assert list(notes(ROUTE, msgspec.convert(bad, RouteStatus), bad)) == []
+
+
+def test_an_event_names_its_object() -> None:
+    present = Present("gateway.networking.k8s.io/v1", "uid-1", "7", 1, None)
+    found = event(GATEWAY, present, Note("Normal", "Programmed", "x" * 5000), namespace="ai", now="now", serial=1)
+    assert found["involvedObject"]["uid"] == "uid-1"
+    assert len(found["message"]) == 1000
