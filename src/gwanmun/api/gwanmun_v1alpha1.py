@@ -108,7 +108,8 @@ class ProxySettings(ApiStruct, frozen=True):
 
 
 class ConnectionSettings(ApiStruct, frozen=True):
-    """Connections to backends: their number per proxy and durations such as "10s"; None keeps Envoy's default."""
+    """Client connections (their number on a listener, how long an idle one is kept) and the time to connect to a backend,
+    durations such as "10s"; None keeps the default."""
 
     max_connections: int | None = None
     connect_timeout: str | None = None
