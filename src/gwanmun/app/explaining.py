@@ -11,6 +11,7 @@ from typing import Any
 from gwanmun.app.accesslog import find_request
 from gwanmun.app.errors import UserError
 from gwanmun.app.offline import resolve_folders
+from gwanmun.app.target import is_cluster
 from gwanmun.explain import Explanation, Request, explain
 from gwanmun.infra.envoy import MODULE
 from gwanmun.infra.rundir import run_directory
@@ -32,7 +33,7 @@ def explain_request(
     from gwanmun.app.control import ControlClient, NotRunningError
 
     client = ControlClient.of((folder.resolve(),))
-    if not bind:
+    if not bind and not is_cluster([folder]):
         asked = {"method": method, "url": url, "headers": headers, "body": body.decode(errors="replace")}
         with contextlib.suppress(NotRunningError):
             return asyncio.run(client.ask("POST", "/explain", content=asked))
@@ -42,7 +43,7 @@ def explain_request(
     except ValueError as error:
         raise UserError(str(error)) from None
     model = resolve_folders([folder], bindings).resolution.model
-    return explanation_document(explain(model, request, reads_bodies=MODULE.exists()))
+    return explanation_document(explain(model, request, reads_bodies=is_cluster([folder]) or MODULE.exists()))
 
 
 def served_request(folder: Path, request_id: str) -> dict[str, Any] | None:

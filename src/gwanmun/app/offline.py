@@ -1,4 +1,4 @@
-"""Folders of manifests resolved once, without running anything: for `check`, and for `explain` and `xds` of a folder."""
+"""Folders of manifests, or a cluster, resolved once without running anything: for `check`, and for `explain` and `xds`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gwanmun.api.load import Problem
 from gwanmun.app.errors import UserError
+from gwanmun.app.target import is_cluster
 from gwanmun.app.unheard import unheard
 from gwanmun.names import ObjectKey
 from gwanmun.providers import FolderProvider, ServiceBinding, SourceProblem, bound_slices
@@ -24,7 +25,12 @@ class Resolved:
 
 
 def resolve_folders(paths: Sequence[Path], bindings: Sequence[ServiceBinding] = ()) -> Resolved:
-    """Read and resolve. UserError where a path is not there."""
+    """Read and resolve. UserError where a path is not there. `@` is the cluster of the current context."""
+    if is_cluster(paths):
+        from gwanmun.app.cluster import read_cluster
+
+        snapshot = read_cluster(paths[0]).snapshot
+        return Resolved(resolve(snapshot), (), (), len(snapshot.objects))
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} is not there; name a folder or file of manifests")

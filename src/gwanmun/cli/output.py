@@ -20,7 +20,9 @@ class Format(StrEnum):
 
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="table for people, json or yaml for programs")]
-Paths = Annotated[list[Path], typer.Argument(help="folders or files of manifests", show_default=False)]
+Paths = Annotated[
+    list[Path], typer.Argument(help="folders or files of manifests, or @ for the cluster of the kubeconfig", show_default=False)
+]
 Bind = Annotated[
     list[str],
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import click
 import typer
 
-from gwanmun.cli.output import Format, Output, Paths, emit, table
+from gwanmun.cli.output import Format, Output, Paths, emit, fail, table
 
 
 def status(
@@ -19,8 +19,27 @@ def status(
     Exits with 0 where all is well, 1 where something is wrong, 2 where no gateway runs. For example:
 
         gwanmun status manifests/ --watch
+
+        gwanmun status @ (the cluster of the current kubeconfig context; @NAME is that of another)
     """
-    asyncio.run(_show(paths, watch, output))
+    from gwanmun.app.target import is_cluster
+
+    if is_cluster(paths):
+        _show_cluster(paths, watch, output)
+    else:
+        asyncio.run(_show(paths, watch, output))
+
+
+def _show_cluster(paths: Paths, watch: bool, output: Format) -> None:
+    from gwanmun.app.cluster import read_cluster, status_report
+    from gwanmun.resolve.world import Settings
+
+    if watch:
+        fail("a cluster is not watched; try: watch gwanmun status @")
+    state = status_report(read_cluster(paths[0]), frozenset(Settings().controller_names))
+    _print(state, output)
+    if not state["healthy"]:
+        raise typer.Exit(1)
 
 
 async def _show(paths: Paths, watch: bool, output: Format) -> None:
@@ -41,8 +60,8 @@ def _print(state: dict[str, Any], output: Format) -> None:
     if output is not Format.table:
         emit(state, output)
         return
-    envoy = state["envoy"]
-    typer.echo(f"Envoy {envoy['version']} pid {envoy['pid']} {envoy['state']}; configuration {state['version']}")
+    if envoy := state.get("envoy"):
+        typer.echo(f"Envoy {envoy['version']} pid {envoy['pid']} {envoy['state']}; configuration {state['version']}")
     table(
         ("GATEWAY", "PORT", "LISTENS ON", "NOTE"),
         [(item["gateway"], str(item["port"]), item["address"], item["note"]) for item in state["addresses"]],

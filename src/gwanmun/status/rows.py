@@ -68,21 +68,22 @@ def _rows(key: ObjectKey, status: Status) -> Iterator[StatusRow]:
     match status:
         case RouteStatus(parents=parents) | PolicyStatus(ancestors=parents):
             for parent in parents:
-                yield _row(key, _parent(parent.parent_ref), parent.conditions)
+                yield status_row(key, _parent(parent.parent_ref), parent.conditions)
         case (
             GatewayStatus(conditions=conditions, listeners=listeners)
             | ListenerSetStatus(conditions=conditions, listeners=listeners)
         ):
-            yield _row(key, "", conditions)
+            yield status_row(key, "", conditions)
             for listener in listeners:
-                yield _row(key, listener.name, listener.conditions, listener.attached_routes)
+                yield status_row(key, listener.name, listener.conditions, listener.attached_routes)
         case GatewayClassStatus(conditions=conditions) | ObjectConditions(conditions=conditions):
-            yield _row(key, "", conditions)
+            yield status_row(key, "", conditions)
         case _:
             assert_never(status)
 
 
-def _row(key: ObjectKey, part: str, conditions: Iterable[Condition], attached_routes: int | None = None) -> StatusRow:
+def status_row(key: ObjectKey, part: str, conditions: Iterable[Condition], attached_routes: int | None = None) -> StatusRow:
+    """The row of an object, or of one of its parts."""
     conditions = tuple(conditions)
     wrong = [condition for condition in conditions if not healthy(condition)]
     return StatusRow(

@@ -26,6 +26,7 @@ _SETTLE_AT_MOST_S: Final = 0.05
 _WATCH_S: Final = (240, 300)  # so that watches do not all end at once
 _LOOK_AGAIN_S: Final = 5.0  # for a kind that is not there
 _FORBIDDEN_AGAIN_S: Final = 15.0
+_FORBIDDEN: Final = "forbidden"
 _BACKOFF_S: Final = (0.1, 10.0)
 _ABSENT_FOR_GOOD: Final = 3
 """How often a kind that was there has to be missing before its objects count as gone: an API server that starts says of
@@ -80,6 +81,11 @@ class KubernetesProvider:
     def waiting_for(self) -> tuple[str, ...]:
         """The kinds that have not been listed yet."""
         return tuple(sorted(followed.name for followed in self._followed if not followed.settled))
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The kinds that we may not list."""
+        return tuple(sorted(followed.name for followed in self._followed if followed.said == _FORBIDDEN))
 
     def count(self) -> dict[str, int]:
         """How many objects are known of each kind."""
@@ -188,8 +194,8 @@ class KubernetesProvider:
 
     def _forbidden(self, followed: "_Followed", error: ApiError) -> None:
         self.stats.refused += 1
-        if followed.said != "forbidden":
-            followed.said = "forbidden"
+        if followed.said != _FORBIDDEN:
+            followed.said = _FORBIDDEN
             kind = followed.replica.kind
             log.error(
                 "access_refused",
