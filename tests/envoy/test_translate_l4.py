@@ -169,6 +169,19 @@ async def test_near_endpoints_take_everything_while_they_are_there(tmp_path, pre
             assert {(await ask(c)).by for _ in range(10)} == {"b"}
 
 
+async def test_endpoints_that_cannot_be_reached_leave_their_share_to_the_next_zone(tmp_path) -> None:
+    port = free_port()
+    async with upstreams("b") as found:
+        dead = Endpoint(LOOPBACK, free_port(), zone="z1")
+        alive = Endpoint(LOOPBACK, found["b"].port, zone="z2")
+        served = with_backend(model(http([rule(to("x"))])), Backend(cluster_key("x"), "http1", prefer="zone"), dead, alive)
+        async with proxy(tmp_path, served, bound(80, port, zone="z1"), port) as running, running.client() as client:
+            async with asyncio.timeout(10):
+                while (await ask(client)).status != 200:
+                    pass
+            assert [(await ask(client)).by for _ in range(20)] == ["b"] * 20
+
+
 async def test_host_names_are_resolved_while_serving(tmp_path) -> None:
     port = free_port()
     async with upstreams("a") as found:

@@ -72,6 +72,21 @@ def weighted_cluster(name: str, assignment: Fields | None, context: ClusterConte
     return serialize(pb("envoy.config.cluster.v3.Cluster")(lb_policy="ROUND_ROBIN", **fields))
 
 
+_OUTLIERS: Final[Fields] = {
+    # An endpoint that cannot be reached (refused, reset, silent) is passed over for a while, so that another one, or the
+    # next zone, takes its share. What a backend answers is its own business: no status code counts. Where all endpoints are
+    # out, Envoy tries them all the same (panic), which is never worse than an error at once.
+    "split_external_local_origin_errors": True,
+    "consecutive_local_origin_failure": number(3),
+    "enforcing_consecutive_5xx": number(0),
+    "enforcing_success_rate": number(0),
+    "enforcing_local_origin_success_rate": number(0),
+    "interval": timedelta(seconds=1),
+    "base_ejection_time": timedelta(seconds=5),
+    "max_ejection_time": timedelta(seconds=30),
+    "max_ejection_percent": number(100),
+}
+
 _EDS: Final[Fields] = {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}
 
 
@@ -99,6 +114,7 @@ def _common(name: str, context: ClusterContext) -> Fields:
         "circuit_breakers": {"thresholds": [limits]},
         # An endpoint that has gone must be out at once; the default collects changes for a second.
         "common_lb_config": {"update_merge_window": timedelta(0)},
+        "outlier_detection": _OUTLIERS,
         "upstream_connection_options": {
             "tcp_keepalive": {
                 "keepalive_time": number(60),

@@ -93,7 +93,7 @@ def local_reply_config(inference: InferenceSettings | None) -> Fields:
     unrouted = [] if inference is None else _unrouted(inference)
     ai = [_mapper(_and(_AI, _when(reply)), reply, _openai(reply)) for reply in _REPLIES]
     plain = [_mapper(_when(reply), reply, body=reply.plain) for reply in _REPLIES if reply.plain is not None]
-    return {"mappers": [*unrouted, *ai, *plain]}
+    return {"mappers": [_AS_THE_MODULE_SAYS, *unrouted, *ai, *plain]}
 
 
 def _unrouted(inference: InferenceSettings) -> list[Fields]:
@@ -170,17 +170,25 @@ def _and(*filters: Fields) -> Fields:
     return {"and_filter": {"filters": list(filters)}}
 
 
+def _cel(expression: str) -> Fields:
+    full_name = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    return {"extension_filter": extension("envoy.access_loggers.extension_filters.cel", full_name, expression=expression)}
+
+
 _AI: Final[Fields] = {
     "or_filter": {
         "filters": [
-            {
-                "extension_filter": extension(
-                    "envoy.access_loggers.extension_filters.cel",
-                    "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-                    expression=f"xds.route_metadata.filter_metadata['{METADATA}']['ai']",
-                )
-            },
+            _cel(f"xds.route_metadata.filter_metadata['{METADATA}']['ai']"),
             _metadata("ai", {"bool_match": True}),
         ]
     }
+}
+
+_AS_THE_MODULE_SAYS: Final[Fields] = {
+    # The native module's own answers are complete: they name the limit, or the encoding.
+    "filter": _cel(f"response.code_details.startsWith('{METADATA}_')"),
+    "body_format_override": {
+        "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+        "content_type": "application/json",
+    },
 }
