@@ -9,6 +9,9 @@ import typer
 from gwanmun.cli import check, controller, demo, down, explain, proxy, sim, status, up, xds
 from gwanmun.cli.output import fail
 
+_INTERRUPTED = 130
+"""As a shell says it of a command that Ctrl-C has ended."""
+
 app = typer.Typer(
     name="gwanmun",
     help="An inference gateway: the Kubernetes Gateway API for AI model serving, on Envoy.",
@@ -60,6 +63,8 @@ def main() -> None:
         app()
     except UserError as error:
         sys.exit(_report(error))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
 
 
 def _report(error: Exception) -> int:

@@ -1,5 +1,8 @@
 """What people see while `up` and `demo` work."""
 
+import shutil
+import sys
+
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -33,6 +36,7 @@ class DemoPrinter:
         self._console.print(f"{right} of {asked} requests were answered as the manifests say.")
 
     def ready_to_paste(self, world: DemoWorld) -> None:
+        command = "gwanmun" if shutil.which("gwanmun") else sys.argv[0]  # in a virtual environment it may be on no path
         https, address, authority, folder = world.ports[443], world.address, world.authority, world.manifests
         self._console.print(
             f"""
@@ -42,8 +46,9 @@ The gateway stays up. Its manifests are in {folder}: edit one and see. Try:
     https://{HTTP_HOST}:{https}/v1/chat/completions -H 'content-type: application/json' \\
     -d '{{"model": "gpt-4", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
-  gwanmun status {folder}
-  gwanmun explain {folder} https://{HTTP_HOST}/v1/chat/completions -d '{{"model": "claude-3"}}'
+  {command} status {folder}
+  {command} explain {folder} https://{HTTP_HOST}/v1/chat/completions -d '{{"model": "claude-3"}}'
+  {command} explain {folder} ID        (the x-request-id of an answer)
 
 With the OpenAI SDK (pip install openai):
 
