@@ -243,3 +243,9 @@ def test_a_socket_left_by_a_killed_gateway_is_no_gateway(folder: Path) -> None:
     assert gwanmun("explain", folder, URL, "-d", '{"model": "gpt-4"}').code == 0
     assert gwanmun("xds", folder).code == 0
     one_line(gwanmun("status", folder), "no gateway serves")
+
+
+def test_a_folder_without_manifests_is_no_success(tmp_path: Path) -> None:
+    ran = gwanmun("check", tmp_path)
+    assert ran.code == 2
+    assert "there is no manifest in it" in ran.err

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import Bind, Format, Output, Paths, bindings_of, emit, table
+from gwanmun.cli.output import Bind, Format, Output, Paths, bindings_of, emit, fail, table
 
 
 def check(
@@ -27,6 +27,8 @@ def check(
     from gwanmun.status import rows, status_document
 
     resolved = resolve_folders(paths, bindings_of(bind))
+    if not resolved.documents and not resolved.problems:
+        fail(f"{', '.join(map(str, paths))}: there is no manifest in it (*.yaml, *.yml, *.json)")
     statuses = resolved.resolution.statuses
     shown = rows(statuses)
     serious = [
