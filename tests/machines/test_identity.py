@@ -1,0 +1,80 @@
+"""Who a proxy is: the token of its stream, and what becomes of an answer about it."""
+
+import pytest
+
+from gwanmun.app.reviews import account_of, node_of, reviewed
+from gwanmun.names import NamespacedName
+from gwanmun.xds_server.identity import Holder, TokenIdentity
+from gwanmun.xds_server.publisher import Peer
+from gwanmun.xds_server.server import Refusal
+
+PEER = Peer("10.0.0.9:1234")
+
+
+class Reviewer:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.now = 0.0
+
+    async def __call__(self, token: str) -> Holder | Refusal:
+        self.asked.append(token)
+        if token == "away":
+            raise TimeoutError("nobody answers")
+        return Holder((f"name of {token}",)) if token.startswith("good") else Refusal("no", known=False)
+
+    def identity(self) -> TokenIdentity:
+        return TokenIdentity(self, clock=lambda: self.now, lifetime=10.0)
+
+
+@pytest.mark.parametrize("header", [{}, {"authorization": ""}, {"authorization": "Basic x"}, {"authorization": "Bearer "}])
+async def test_without_a_token_nobody_is_asked(header: dict[str, str]) -> None:
+    reviewer = Reviewer()
+    found = await reviewer.identity()(header, PEER)
+    assert isinstance(found, Refusal)
+    assert not found.known
+    assert reviewer.asked == []
+
+
+async def test_a_proven_name_replaces_whatever_was_claimed() -> None:
+    found = await Reviewer().identity()({"authorization": "Bearer good"}, Peer("a", ("claimed",)))
+    assert found == Peer("a", ("name of good",))
+
+
+async def test_an_answer_counts_for_a_while_and_a_refusal_for_no_time() -> None:
+    reviewer = Reviewer()
+    identity = reviewer.identity()
+    for _ in range(3):
+        await identity({"authorization": "bearer good"}, PEER)
+        await identity({"authorization": "Bearer bad"}, PEER)
+    assert reviewer.asked.count("good") == 1
+    assert reviewer.asked.count("bad") == 3
+    reviewer.now = 10.0
+    await identity({"authorization": "Bearer good"}, PEER)
+    assert reviewer.asked.count("good") == 2
+
+
+async def test_when_nobody_can_be_asked_the_proxy_is_to_come_again() -> None:
+    with pytest.raises(TimeoutError):
+        await Reviewer().identity()({"authorization": "Bearer away"}, PEER)
+
+
+def test_a_review_counts_only_for_our_audience() -> None:
+    user = b'"user": {"username": "system:serviceaccount:ai:gw-x", "extra": {"authentication.kubernetes.io/node-name": ["n1"]}}'
+    good = reviewed(b'{"status": {"authenticated": true, "audiences": ["gwanmun-xds"], ' + user + b"}}", "gwanmun-xds")
+    assert isinstance(good, Holder)
+    assert account_of(good.names) == NamespacedName("ai", "gw-x")
+    assert node_of(good.names) == "n1"
+    for wrong in (
+        b'{"status": {"authenticated": true, "audiences": ["other"], ' + user + b"}}",
+        b'{"status": {"authenticated": true, ' + user + b"}}",
+        b'{"status": {"error": "expired"}}',
+        b"{}",
+    ):
+        assert isinstance(reviewed(wrong, "gwanmun-xds"), Refusal)
+
+
+def test_a_person_is_no_proxy() -> None:
+    answer = b'{"status": {"authenticated": true, "audiences": ["gwanmun-xds"], "user": {"username": "jane"}}}'
+    found = reviewed(answer, "gwanmun-xds")
+    assert isinstance(found, Refusal)
+    assert found.known
