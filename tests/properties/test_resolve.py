@@ -125,4 +125,5 @@ def named_by(rule: ir.Rule | ir.L4Rule) -> Iterator[object]:
         yield from (target.target for target in rule.targets if target.target is not None)
     elif isinstance(rule.action, ir.Forward):
         yield from (target.target for target in rule.action.targets if target.target is not None)
+        yield from (target.picker.target for target in rule.action.targets if target.picker is not None)
         yield from (mirror.target for mirror in rule.action.mirrors)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from golden.material import with_material
 from gwanmun.api import Object
 from gwanmun.api.decode import decode_object
+from gwanmun.api.inferencepool import INFERENCE_GROUP
 from gwanmun.api.kinds import KINDS
 from gwanmun.api.load import load_text
 from gwanmun.names import ObjectKey
@@ -114,8 +115,8 @@ listener_sets = record({"parentRef": record({"name": names}, namespace=namespace
 backend_objects = record(
     {"name": names},
     namespace=namespaces,
-    kind=mostly(["Service"], ["Weird"]),
-    group=mostly([""], ["x"]),
+    kind=mostly(["Service"], ["Weird", "InferencePool"]),
+    group=mostly([""], ["x", INFERENCE_GROUP]),
     port=ports,
 )
 headers = few(
@@ -310,6 +311,32 @@ slices = record(
 )
 
 
+pools = record(
+    {
+        "selector": record({}, matchLabels=st.dictionaries(one_of("team"), one_of("a", "b"), max_size=1)),
+        "targetPorts": few(record({"number": one_of(8000, 8001)}), 3),
+    },
+    appProtocol=mostly(["http", "kubernetes.io/h2c"], ["weird"]),
+    endpointPickerRef=record(
+        {"name": names},
+        kind=mostly(["Service"], ["Weird"]),
+        group=mostly([""], ["x"]),
+        port=record({"number": ports}),
+        failureMode=mostly(["FailOpen", "FailClose"], ["weird"]),
+    ),
+)
+pods = record(
+    {},
+    spec=record({}, nodeName=one_of("", "node-1")),
+    status=record(
+        {},
+        phase=mostly(["Running"], ["Pending", ""]),
+        podIP=mostly(["10.0.0.1", "FD00::1"], [""]),
+        conditions=few(record({"type": one_of("Ready", "Weird")}, status=one_of("True", "False", "Unknown"))),
+    ),
+)
+
+
 def _slice(name: str, namespace: str, service: str, body: dict[str, Value]) -> Object:
     metadata = {"name": name, "namespace": namespace, "labels": {"kubernetes.io/service-name": service}}
     return decode_object({"metadata": metadata, **body}, KINDS["discovery.k8s.io", "EndpointSlice"])
@@ -333,6 +360,9 @@ objects: st.SearchStrategy[Object] = st.one_of(
     _of("", "Namespace", st.just({}), namespaces),
     _of("", "Secret", record({"stringData": secret_data}, type=mostly(["kubernetes.io/tls"], ["Opaque"]))),
     _of("", "ConfigMap", st.builds(lambda data: {"data": data}, secret_data)),
+    _of(INFERENCE_GROUP, "InferencePool", _spec(pools)),
+    _of("", "Pod", pods, one_of("x", "y", "z")),
+    _of("", "Node", st.just({}), one_of("node-1")),
     st.builds(_slice, names, namespaces, names, slices),
 )
 
@@ -368,7 +398,24 @@ metadata: {name: x, namespace: a}
 spec:
   parentRefs: [{name: x}]
   hostnames: [a.example.com, other.org]
-  rules: [{backendRefs: [{name: x, port: 80}, {name: x, port: 443}]}]
+  rules:
+    - backendRefs: [{name: x, port: 80}, {name: x, port: 443}]
+    - matches: [{path: {value: /pool}}]
+      backendRefs: [{group: inference.networking.k8s.io, kind: InferencePool, name: x}]
+---
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: x, namespace: a}
+spec:
+  selector: {matchLabels: {team: a}}
+  targetPorts: [{number: 8000}]
+  endpointPickerRef: {name: x, port: {number: 80}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: x, namespace: a, labels: {team: a}}
+spec: {nodeName: node-1}
+status: {phase: Running, podIP: 10.0.0.9}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: TLSRoute
