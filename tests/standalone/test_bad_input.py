@@ -103,13 +103,27 @@ async def test_a_certificate_that_does_not_match_its_key_is_named(world: Served)
     await gone(world, "bad")
 
 
-async def test_what_only_envoy_refuses_is_isolated_shown_and_mended(world: Served) -> None:
+REFUSED = [
+    pytest.param(
+        f"matches: [{{path: {{type: RegularExpression, value: '{TOO_LARGE}'}}}}]", id="an expression too large for the proxy"
+    ),
+    pytest.param(
+        "filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: '/a\\nb'}}}]".replace(
+            "'", '"'
+        ),
+        id="a line break in a path",
+    ),
+]
+
+
+@pytest.mark.parametrize("fields", REFUSED)
+async def test_what_the_api_allows_and_envoy_refuses_is_shown_and_holds_nobody_up(world: Served, fields: str) -> None:
     await world.edit(other=route("other", to("good"), host="other.example.com"))
-    rule = f"{{matches: [{{path: {{type: RegularExpression, value: '{TOO_LARGE}'}}}}], backendRefs: [{ref('good')}]}}"
-    (world.folder / "bad.yaml").write_text(route("refused", rule, host="c.example.com"))
-    await world.problem("refused")
+    (world.folder / "bad.yaml").write_text(
+        route("refused", f"{{{fields}, backendRefs: [{ref('good')}]}}", host="c.example.com")
+    )
+    await world.problem("HTTPRoute default/refused", "Accepted", "UnsupportedValue")
     await still_good(world)
-    assert (await world.ask(host="other.example.com")).status_code == 200
     await world.edit(other=route("other", to("good"), host="another.example.com"))  # others can still be changed
     assert (await world.ask(host="another.example.com")).status_code == 200
     (world.folder / "bad.yaml").write_text(route("refused", to("good"), host="c.example.com"))

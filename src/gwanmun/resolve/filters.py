@@ -28,6 +28,7 @@ WELL_KNOWN_PORTS = {"http": 80, "https": 443}
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+", re.ASCII)
 UNSAFE_IN_VALUE = re.compile(r"[\x00\r\n]")
+UNSAFE_IN_PATH = re.compile(r"[\x00-\x20\x7f]")  # the API leaves replacements free; in a request line these end the path
 UNCHANGEABLE = ("host",)
 """No header like others to Envoy: a request's Host can be set, but not added to or removed, and answers have none."""
 
@@ -167,6 +168,10 @@ def _redirect_port(scheme: str | None, port: int | None) -> int | Literal["liste
 
 
 def _path(spec: HTTPPathModifier, where: str) -> ir.PathRewrite | Refusal:
+    if UNSAFE_IN_PATH.search((spec.replace_full_path or "") + (spec.replace_prefix_match or "")) is not None:
+        return Refusal(
+            "UnsupportedValue", f"{where}: the new path has a space or a control character; write it as %20 and so on"
+        )
     match spec.type:
         case "ReplaceFullPath" if spec.replace_full_path is not None:
             return ir.ReplaceFullPath(spec.replace_full_path)
