@@ -30,6 +30,7 @@ def test_every_example_is_applied_here_or_by_the_demo() -> None:
         "timeouts-and-retries",
         "one-machine",
         "tcp-udp-tls",
+        "inference-pool",
     }
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} - applied_here == {specification().name}
 
@@ -68,6 +69,25 @@ async def test_requests_whose_model_leads_nowhere(tmp_path: Path) -> None:
 
 def _error(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
+
+
+# inference-pool
+
+
+@pytest.mark.native
+async def test_inference_pools_with_and_without_a_picker(tmp_path: Path) -> None:
+    address = loopback(1)
+    folder = lay_out("inference-pool", tmp_path / "m", address)
+    ranks = (vllm("rank-0", address, 8001, "llama-3"), vllm("rank-1", address, 8002, "llama-3"))
+    async with (
+        simulated(*ranks, vllm("mixtral", address, 8003, "mixtral-8x7b")),
+        applied(folder, address),
+        client(address) as ask,
+    ):
+        answers = [await ask.post(CHAT, json=chat("llama-3")) for _ in range(20)]
+        assert {answer.headers["x-served-by"] for answer in answers} == {"rank-0", "rank-1"}
+        # No picker runs; the pool says FailOpen.
+        assert (await ask.post(CHAT, json=chat("mixtral-8x7b"))).headers["x-served-by"] == "mixtral"
 
 
 # terminate-tls
