@@ -28,9 +28,14 @@ _LOOK_AGAIN_S: Final = 5.0  # for a kind that is not there
 _FORBIDDEN_AGAIN_S: Final = 15.0
 _FORBIDDEN: Final = "forbidden"
 _BACKOFF_S: Final = (0.1, 10.0)
-_ABSENT_FOR_GOOD: Final = 3
+_UNREACHABLE_AGAIN_S: Final = 2.0
+"""At most: knocking costs an absent API server nothing, and everybody waits for what has changed when it is back."""
+_MISSED_AGAIN_S: Final = 1.0
+_ABSENT_FOR_GOOD: Final = 12
 """How often a kind that was there has to be missing before its objects count as gone: an API server that starts says of
 every CRD for a moment that it does not know it."""
+_REFUSED_FOR_GOOD: Final = 4
+"""How often access has to be refused before that counts: an API server that starts refuses everybody for a moment."""
 
 log = structlog.get_logger()
 
@@ -161,18 +166,20 @@ class KubernetesProvider:
         followed.failures += 1
         if isinstance(error, ApiError):
             if error.code == 410:
+                self.stats.relists += 1
                 followed.replica.expire()
-                return 0.0
+                return _BACKOFF_S[0] * self._draw()
             if error.code == 404:
                 return self._missing(followed)
             if error.code in (401, 403):
-                self._forbidden(followed, error)
-                return _FORBIDDEN_AGAIN_S * (0.5 + self._draw())
+                return self._refused(followed, error)
         said = str(error)
         if said != followed.said or followed.failures in (10, 100, 1000):
             followed.said = said
             log.warning("watch_interrupted", kind=followed.name, problem=said, failures=followed.failures)
         low, high = _BACKOFF_S
+        if isinstance(error, UnreachableError):
+            high = _UNREACHABLE_AGAIN_S
         wait = min(high, low * 2.0 ** min(followed.failures, 10))
         asked: float = (error.retry_after or 0.0) if isinstance(error, ApiError) else 0.0
         return max(asked, wait * (0.5 + self._draw() / 2))
@@ -190,10 +197,19 @@ class KubernetesProvider:
                 log.warning("kind_gone", kind=followed.name)
             self._take(followed.replica.empty())
             self._settled(followed)
-        return _LOOK_AGAIN_S * (0.5 + self._draw())
+        again = _MISSED_AGAIN_S if len(followed.replica) else _LOOK_AGAIN_S
+        return again * (0.5 + self._draw())
+
+    def _refused(self, followed: "_Followed", error: ApiError) -> float:
+        """Seconds to wait; few at first."""
+        self.stats.refused += 1
+        followed.refusals += 1
+        if followed.refusals < _REFUSED_FOR_GOOD:
+            return _BACKOFF_S[0] * 2.0**followed.refusals * (0.5 + self._draw())
+        self._forbidden(followed, error)
+        return _FORBIDDEN_AGAIN_S * (0.5 + self._draw())
 
     def _forbidden(self, followed: "_Followed", error: ApiError) -> None:
-        self.stats.refused += 1
         if followed.said != _FORBIDDEN:
             followed.said = _FORBIDDEN
             kind = followed.replica.kind
@@ -220,9 +236,7 @@ class KubernetesProvider:
                 parameters["continue"] = replica.next_page
             self._take(replica.page(await self._client.call("GET", followed.path, parameters=parameters)))
         followed.misses = 0
-        if followed.said:
-            log.info("watch_restored", kind=followed.name)
-            followed.said = ""
+        _answered(followed)
         self._settled(followed)
 
     async def _watch(self, followed: "_Followed") -> None:
@@ -237,10 +251,18 @@ class KubernetesProvider:
         lines = Lines()
         async with contextlib.AsyncExitStack() as stack:
             pieces = await stack.enter_async_context(self._client.stream(followed.path, parameters))
+            _answered(followed)
             async for piece in pieces:
                 for line in lines.feed(piece):
                     self._take(followed.replica.line(line))
                     followed.failures = 0
+
+
+def _answered(followed: "_Followed") -> None:
+    followed.refusals = 0
+    if followed.said:
+        log.info("watch_restored", kind=followed.name)
+        followed.said = ""
 
 
 @dataclass(eq=False, slots=True)
@@ -252,6 +274,7 @@ class _Followed:
     replica: Replica = field(init=False)
     version_index: int = 0
     misses: int = 0
+    refusals: int = 0
     failures: int = 0
     settled: bool = False
     said: str = ""

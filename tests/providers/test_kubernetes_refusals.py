@@ -1,0 +1,71 @@
+"""What the provider makes of an API server that refuses: for a moment, as one that starts does, or for good."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from gwanmun.api.kinds import KINDS
+from gwanmun.kube import ApiError, KubeClient
+from gwanmun.names import ObjectKey
+from gwanmun.providers.kubernetes import KubernetesOptions, KubernetesProvider
+
+KIND = KINDS["", "Service"]
+SERVICE = {
+    "metadata": {"name": "vllm", "namespace": "ai", "resourceVersion": "1", "uid": "u"},
+    "spec": {"ports": [{"port": 80}]},
+}
+
+
+class Refusing:
+    """An API server that refuses the first `refusals` requests, and then has one Service."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.asked = 0
+
+    async def call(self, _method: str, _path: str, **_: Any) -> bytes:
+        self._refuse()
+        return json.dumps({"metadata": {"resourceVersion": "1"}, "items": [SERVICE]}).encode()
+
+    @asynccontextmanager
+    async def stream(self, _path: str, _parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        self._refuse()
+        yield self._silence()
+
+    async def _silence(self) -> AsyncIterator[bytes]:
+        await asyncio.get_running_loop().create_future()
+        yield b""
+
+    def _refuse(self) -> None:
+        self.asked += 1
+        if self.asked <= self.refusals:
+            raise ApiError(403, "Forbidden", "services is forbidden")
+
+
+def provider(server: Refusing) -> KubernetesProvider:
+    options = KubernetesOptions(kinds=(KIND,), aliases={})
+    return KubernetesProvider(cast(KubeClient, server), options, draw=lambda: 0.0)
+
+
+async def test_an_api_server_that_starts_is_not_taken_at_its_word() -> None:
+    followed = provider(Refusing(3))
+    async with asyncio.timeout(5):
+        async for batch in followed.watch():
+            assert set(batch.objects) == {ObjectKey("", "Service", "ai", "vllm")}  # and there was no batch of nothing before
+            break
+    assert followed.refused == ()
+    assert followed.stats.refused == 3
+
+
+async def test_what_stays_refused_counts_as_empty_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    followed = provider(Refusing(1000))
+    async with asyncio.timeout(5):
+        async for batch in followed.watch():
+            assert batch.objects == {}
+            break
+    assert followed.refused != ()
+    assert 'resources: ["services"]' in capsys.readouterr().out
