@@ -150,7 +150,7 @@ class Controller:
             try:
                 await asyncio.wait([works, stopping], return_when=asyncio.FIRST_COMPLETED)
                 if works.done():
-                    works.result()
+                    _raise_of(works)
                 log.info("stopping")
             finally:
                 works.cancel()
@@ -387,6 +387,16 @@ async def _refreshed(tls: XdsTls) -> bool:
     else:
         return True
     return False
+
+
+def _raise_of(works: "asyncio.Task[None]") -> None:
+    """What the parts ended with: the user's mistake by itself, a mistake of ours with everything around it."""
+    error = works.exception()
+    if isinstance(error, BaseExceptionGroup):
+        mistakes = error.subgroup(UserError)
+        if mistakes is not None:
+            raise mistakes.exceptions[0]
+    works.result()
 
 
 def _changed_statuses(now: Resolution, before: Resolution | None) -> Iterable[ObjectKey]:

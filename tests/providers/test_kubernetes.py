@@ -1,0 +1,192 @@
+"""Following an API server that lacks kinds, refuses some, forgets versions and goes away. It is scripted, the client real."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from lightkube.config.kubeconfig import KubeConfig
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from gwanmun.api.kinds import KINDS
+from gwanmun.app.serving import listening_socket, serving
+from gwanmun.kube import Connection, KubeClient
+from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesProvider, provider
+
+GROUP = "gateway.networking.k8s.io"
+WANTED = (KINDS[GROUP, "TCPRoute"], KINDS["", "Service"])
+
+
+class ApiServer:
+    """Answers lists and watches. `served` are the paths that exist; `refused` those that are forbidden."""
+
+    def __init__(self) -> None:
+        self.served = {"/api/v1/services", f"/apis/{GROUP}/v1alpha2/tcproutes"}
+        self.refused: set[str] = set()
+        self.items: dict[str, list[dict[str, Any]]] = {}
+        self.version = 100
+        self.too_old = 0
+        self.watched_from: list[tuple[str, str]] = []
+        self._streams: list[tuple[str, asyncio.Queue[bytes | None]]] = []
+
+    def put(self, path: str, name: str, kind: str = "ADDED") -> None:
+        self.version += 1
+        version, metadata = (
+            ("v1", {"namespace": "ai"}) if path.startswith("/api/") else (f"{GROUP}/v1alpha2", {"namespace": "ai"})
+        )
+        spec: dict[str, Any] = {"rules": []} if "tcproutes" in path else {"ports": [{"port": 80}]}
+        item = {
+            "apiVersion": version,
+            "metadata": {**metadata, "name": name, "resourceVersion": str(self.version)},
+            "spec": spec,
+        }
+        self.items.setdefault(path, []).append(item)
+        self._say(path, {"type": kind, "object": item})
+
+    def forget(self, path: str) -> None:
+        """End the watch with 410, as after a compaction."""
+        self.version += 1
+        self._say(path, {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}})
+
+    def hang_up(self) -> None:
+        for _, queue in self._streams:
+            queue.put_nowait(None)
+
+    def _say(self, path: str, event: dict[str, Any]) -> None:
+        for watched, queue in self._streams:
+            if watched == path:
+                queue.put_nowait(json.dumps(event).encode() + b"\n")
+
+    async def answer(self, request: Request) -> Response:
+        path = request.url.path
+        if path in self.refused:
+            return JSONResponse({"kind": "Status", "reason": "Forbidden", "message": "no"}, 403)
+        if path not in self.served:
+            return Response("404 page not found", 404)
+        if request.query_params.get("watch"):
+            self.watched_from.append((path, request.query_params["resourceVersion"]))
+            queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+            self._streams.append((path, queue))
+            return StreamingResponse(_drained(queue), media_type="application/json")
+        items = self.items.get(path, [])
+        start = int(request.query_params.get("continue", "0"))
+        size = int(request.query_params["limit"])
+        rest = str(start + size) if start + size < len(items) else ""
+        metadata = {"resourceVersion": str(self.version), "continue": rest}
+        return JSONResponse({"metadata": metadata, "items": items[start : start + size]})
+
+
+async def _drained(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+    while (piece := await queue.get()) is not None:
+        yield piece[:7]
+        yield piece[7:]
+
+
+Followed = tuple[ApiServer, KubernetesProvider, AsyncGenerator[Batch, None]]
+
+
+@pytest.fixture
+async def followed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Followed]:
+    monkeypatch.setattr(provider, "_LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(provider, "_FORBIDDEN_AGAIN_S", 0.05)
+    api = ApiServer()
+    socket = listening_socket(0, "127.0.0.1")
+    url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+    async with serving(Starlette(routes=[Route("/{path:path}", api.answer)]), socket):
+        config = KubeConfig.from_server(url).get()
+        assert config is not None
+        async with KubeClient(Connection(config, "default")) as client:
+            options = KubernetesOptions(kinds=WANTED, aliases={})
+            following = KubernetesProvider(client, options, draw=lambda: 0.5)
+            async with aclosing(following.watch()) as batches:
+                yield api, following, batches
+        api.hang_up()
+
+
+async def names(batches: AsyncGenerator[Batch, None]) -> dict[str, bool]:
+    """What the next batch changes, and whether it is there."""
+    async with asyncio.timeout(5):
+        batch = await anext(batches)
+    return {f"{key.kind} {key.name}": obj is not None for key, obj in batch.objects.items()}
+
+
+SERVICES, ROUTES = "/api/v1/services", f"/apis/{GROUP}/v1alpha2/tcproutes"
+
+
+async def test_the_first_batch_is_everything_in_whatever_version_is_served(followed: Followed) -> None:
+    api, following, batches = followed
+    for i in range(provider.PAGE + 3):
+        api.put(SERVICES, f"s{i}")
+    api.put(ROUTES, "old-bundle")
+    first = await names(batches)
+    assert len(first) == provider.PAGE + 4
+    assert first["TCPRoute old-bundle"]
+    assert following.synced
+
+
+async def test_what_happens_later_comes_as_it_happens(followed: Followed) -> None:
+    api, _, batches = followed
+    assert await names(batches) == {}
+    await until(lambda: len(api.watched_from) == 2)
+    api.put(SERVICES, "new")
+    assert await names(batches) == {"Service new": True}
+    api.put(SERVICES, "new", "DELETED")
+    assert await names(batches) == {"Service new": False}
+
+
+async def test_a_kind_is_picked_up_when_its_crd_appears(followed: Followed) -> None:
+    api, _, batches = followed
+    api.served.discard(ROUTES)
+    api.put(ROUTES, "early")
+    assert await names(batches) == {}
+    api.served.add(ROUTES)
+    assert await names(batches) == {"TCPRoute early": True}
+
+
+async def test_a_kind_that_is_refused_holds_up_no_other(followed: Followed) -> None:
+    api, following, batches = followed
+    api.refused.add(ROUTES)
+    api.refused.add(f"/apis/{GROUP}/v1/tcproutes")
+    api.put(ROUTES, "hidden")
+    api.put(SERVICES, "seen")
+    assert await names(batches) == {"Service seen": True}
+    assert following.refused == ("tcproutes.gateway.networking.k8s.io",)
+    api.refused.clear()
+    assert await names(batches) == {"TCPRoute hidden": True}
+    assert following.refused == ()
+
+
+async def test_a_watch_that_breaks_goes_on_from_where_it_was(followed: Followed) -> None:
+    api, _, batches = followed
+    await names(batches)
+    await until(lambda: len(api.watched_from) == 2)
+    api.put(SERVICES, "one")
+    await names(batches)
+    at = str(api.version)
+    api.hang_up()
+    await until(lambda: (SERVICES, at) in api.watched_from)
+    api.put(SERVICES, "two")
+    assert await names(batches) == {"Service two": True}
+
+
+async def test_after_410_only_the_difference_is_told(followed: Followed) -> None:
+    api, following, batches = followed
+    api.put(SERVICES, "stays")
+    api.put(SERVICES, "goes")
+    await names(batches)
+    await until(lambda: len(api.watched_from) == 2)
+    api.items[SERVICES].pop()
+    api.forget(SERVICES)
+    assert await names(batches) == {"Service goes": False}
+    assert following.stats.relists == 1
+
+
+async def until(holds: Any) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110  the scripted server tells nobody what it was asked
+            await asyncio.sleep(0.01)
