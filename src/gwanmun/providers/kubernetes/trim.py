@@ -20,7 +20,8 @@ REPORTED_GROUPS: Final = frozenset({GATEWAY_GROUP, GWANMUN_GROUP, INFERENCE_GROU
 """Groups of the objects whose status we write."""
 
 FIELD_SELECTORS: Final = {
-    "Secret": "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson"
+    "Pod": "status.phase!=Succeeded,status.phase!=Failed",
+    "Secret": "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson",
 }
 """What is not even asked for. Releases of helm alone may be larger than everything else together."""
 
