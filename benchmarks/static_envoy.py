@@ -34,11 +34,13 @@ ANSWER = json.dumps(
 
 
 def reference(port: int, backend: int, *, access_log: str | None = None) -> dict[str, Any]:
-    """One header route to one backend."""
+    """One header route to one backend. With `access_log` it does two things more that gwanmun always does: it logs requests,
+    and sends one again where the backend has not seen it (for which Envoy keeps a copy of the body)."""
+    retries = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
     routes = [
         {
             "match": {"prefix": "/", "headers": [{"name": "x-model-id", "string_match": {"exact": "gpt-4"}}]},
-            "route": {"cluster": "backend", "timeout": "0s"},
+            "route": {"cluster": "backend", "timeout": "0s", **({"retry_policy": retries} if access_log else {})},
         }
     ]
     cluster = {
