@@ -1,8 +1,8 @@
 """The body-model route beside other gateways: LiteLLM's proxy and vllm-router, the same request to the same backend.
 
 All gateways on the same core, in alternating rounds. Goals are judged by processor time per request, which is what is left of
-the difference on a machine that has other work to do. A peer is measured where its program is on PATH, or named by the environment
-(LITELLM, VLLM_ROUTER); each is best installed into a virtual environment of its own:
+the difference on a machine that has other work to do. A peer is measured where its program is on PATH, or named by the
+environment (LITELLM, VLLM_ROUTER); each is best installed into a virtual environment of its own:
 
     uv venv peers/litellm && uv pip install --python peers/litellm "litellm[proxy]"
     uv venv peers/vllm-router && uv pip install --python peers/vllm-router vllm-router
