@@ -90,7 +90,7 @@ async def _controller(cluster: Cluster, arguments: argparse.Namespace, output: P
     if arguments.no_controller:
         yield
         return
-    command = arguments.controller or [str(Path(sys.executable).parent / "gwanmun"), "controller"]
+    command = arguments.controller or _our_controller(cluster)
     with (output / "controller.log").open("wb") as log:
         process = await cluster.start_process(*command, stdout=log, stderr=log)
         try:
@@ -106,6 +106,12 @@ async def _controller(cluster: Cluster, arguments: argparse.Namespace, output: P
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+def _our_controller(cluster: Cluster) -> list[str]:
+    program = str(Path(sys.executable).parent / "gwanmun")
+    # It runs beside the pods, not behind a Service: its proxies have to be told where.
+    return [program, "controller", f"--xds-address={cluster.host_address}:18000"]
 
 
 async def _until_accepted(cluster: Cluster, process: asyncio.subprocess.Process) -> None:
