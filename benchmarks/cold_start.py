@@ -39,7 +39,8 @@ def run() -> str:
     return "\n\n".join(
         (
             f"{STARTS} starts: {', '.join(f'{one[0]:.2f} s' for one in starts)}, of which the control plane was on a "
-            f"processor for {busy:.2f} s (the rest is Envoy's work, and waiting for a core). Envoy has {envoy:.0f} MiB (one worker).",
+            f"processor for {busy:.2f} s (the rest is Envoy's work, and waiting for a core). Envoy has "
+            f"{envoy:.0f} MiB (one worker).",
             table(("step", "seconds"), rows),
             goals(
                 (
