@@ -64,7 +64,7 @@ async def test_requests_whose_model_leads_nowhere(tmp_path: Path) -> None:
         assert _error(await ask.post(CHAT, content=b'{"model": "llama-3"', headers=kind)) == (400, "invalid_body")
         assert _error(await ask.post(CHAT, content=b"x" * 1024**2 + b"x", headers=kind)) == (413, "request_too_large")
         packed = await ask.post(CHAT, content=b"?", headers={**kind, "content-encoding": "br"})
-        assert _error(packed) == (415, "unsupported_media_type")
+        assert _error(packed) == (415, "unsupported_content_encoding")
 
 
 def _error(answer: httpx.Response) -> tuple[int, str]:
