@@ -9,7 +9,7 @@ import time
 
 from machine import commit, description
 
-NAMES = ("data_plane", "peers", "propagation", "cold_start", "takeover")
+NAMES = ("data_plane", "peers", "propagation", "cold_start", "takeover", "topology")
 
 
 def main(names: list[str]) -> int:
