@@ -14,7 +14,7 @@ WORKERS ?= 2
 SHELL_TOOLS := $(and $(shell command -v curl),$(shell command -v openssl))
 TESTS := not kubernetes and not helm$(if $(CARGO),, and not native)$(if $(SHELL_TOOLS),, and not shell)
 
-.PHONY: help setup native demo test check cluster test-kubernetes conformance format lock clean
+.PHONY: help setup native demo test check cluster test-kubernetes conformance bench format lock clean
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -74,6 +74,9 @@ test-kubernetes: setup ## tests on a real kube-apiserver and of the chart: needs
 
 conformance: setup ## the official Gateway API suite against our controller; ARGS="--run-test ..."
 	@$(BIN)/python -m conformance $(ARGS)
+
+bench: setup ## ratios and goals, about ten minutes; NAMES="data_plane propagation" for some
+	@$(BIN)/python benchmarks/run.py $(NAMES)
 
 format: setup ## format everything
 	$(BIN)/ruff format .
