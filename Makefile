@@ -49,10 +49,10 @@ demo: setup ## the specification's manifests at work; make demo ONCE=1 checks an
 
 test: setup ## all tests that need neither a Go toolchain nor root
 	@echo '== tests'
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m '$(TESTS)'
 ifneq ($(CARGO),)
-	$(CARGO) test --quiet --locked --manifest-path native/Cargo.toml
+	$(CARGO) test --quiet --locked --lib --manifest-path native/Cargo.toml
 endif
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m '$(TESTS)'
 
 check: setup ## format, lint, types, layers, fast tests: under a minute
 	@$(BIN)/ruff format --check --quiet .
