@@ -48,13 +48,20 @@ def http_request(method: str, host: str, path: str, body: bytes = b"", headers: 
 
 
 class Load:
-    """`async with Load(target, connections=8) as tally:` asks on all connections until the block ends."""
+    """`async with Load(target, connections=8) as tally:` asks on all connections until the block ends.
 
-    def __init__(self, target: Target, *, connections: int = 8, requests_per_connection: int | None = None) -> None:
+    `interval` is the least number of seconds from one request of a connection to its next: latencies can only be compared
+    where as much is asked.
+    """
+
+    def __init__(
+        self, target: Target, *, connections: int = 8, requests_per_connection: int | None = None, interval: float = 0.0
+    ) -> None:
         self.target = target
         self.tally = Tally()
         self._connections = connections
         self._per_connection = requests_per_connection
+        self._interval = interval
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -101,6 +108,8 @@ class Load:
                 self.tally.failures[f"status {status}"] += 1
             if not keep:
                 return
+            if self._interval:
+                await asyncio.sleep(max(0.0, started + self._interval - time.perf_counter()))
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
