@@ -187,7 +187,7 @@ async def test_timeouts_and_retries(tmp_path: Path) -> None:
         tools.set_faults([Latency(seconds=3)])
         slow = await ask.get("/tools")
         assert (slow.status_code, slow.text) == (504, "The backend did not answer in time.\n")
-        assert 1.4 < slow.elapsed.total_seconds() < 2.5  # three attempts
+        assert 1.4 < slow.elapsed.total_seconds() < 3  # three attempts, none waited for
 
         models.set_faults([Latency(seconds=3)])
         assert _error(await ask.post(CHAT, json=chat("m"))) == (504, "backend_timeout")
