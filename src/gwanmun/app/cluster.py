@@ -22,7 +22,7 @@ from gwanmun.names import ObjectKey
 from gwanmun.providers.kubernetes import KubernetesOptions, KubernetesProvider
 from gwanmun.resolve.status import Condition
 from gwanmun.resources import Snapshot
-from gwanmun.status import StatusRow, status_row
+from gwanmun.status import StatusRow, row_document, status_row
 
 _PATIENCE_S: Final = 30.0
 
@@ -67,19 +67,7 @@ def status_report(picture: ClusterPicture, controllers: frozenset[str]) -> dict[
         "version": 0,
         "healthy": all(row.healthy for row in shown),
         "addresses": list(_addresses(picture, {(row.namespace, row.name) for row in shown if row.kind == "Gateway"})),
-        "objects": [
-            {
-                "kind": row.kind,
-                "namespace": row.namespace,
-                "name": row.name,
-                "part": row.part,
-                "healthy": row.healthy,
-                "conditions": dict(row.conditions),
-                "details": list(row.details),
-                "attached_routes": row.attached_routes,
-            }
-            for row in shown
-        ],
+        "objects": [row_document(row) for row in shown],
         "problems": [
             *(f"{row.kind} {row.namespace}/{row.name}: {detail}" for row in shown for detail in row.details),
             *(f"{kind} may not be read with these credentials" for kind in picture.refused),

@@ -11,7 +11,7 @@ from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.protos import pb, to_dict
 from gwanmun.providers import SourceProblem
 from gwanmun.resolve.status import Status
-from gwanmun.status import StatusRow, rows
+from gwanmun.status import StatusRow, row_document, rows
 from gwanmun.xds.translate import Translation
 from gwanmun.xds.types import MESSAGES, SECRET
 from gwanmun.xds_server.subscription import Rejection
@@ -125,19 +125,7 @@ def status_report(
             for key, bound in (picture.ports.bindings.items() if picture else ())
             for binding in bound
         ],
-        "objects": [
-            {
-                "kind": row.kind,
-                "namespace": row.namespace,
-                "name": row.name,
-                "part": row.part,
-                "healthy": row.healthy,
-                "conditions": dict(row.conditions),
-                "details": list(row.details),
-                "attached_routes": row.attached_routes,
-            }
-            for row in shown
-        ],
+        "objects": [row_document(row) for row in shown],
         "problems": problems,
     }
 

@@ -9,7 +9,7 @@ from gwanmun.cli.output import Bind, Format, Output, Paths, bindings_of, emit, f
 
 def check(
     paths: Paths,
-    bind: Bind = [],  # noqa: B006  typer reads the default, nothing writes it
+    bind: Bind = [],
     output: Output = Format.table,
     strict: Annotated[bool, typer.Option(help="warnings fail as well")] = False,
 ) -> None:

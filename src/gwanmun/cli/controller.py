@@ -28,10 +28,10 @@ def controller(
     controller_name: Annotated[
         list[str],
         typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default="ours and kgateway.dev's"),
-    ] = [],  # noqa: B006  typer reads the default, nothing writes it
+    ] = [],
     watch_namespace: Annotated[
         list[str], typer.Option(help="namespace to look at; repeatable", show_default="all of them")
-    ] = [],  # noqa: B006
+    ] = [],
     namespace: Annotated[
         str,
         typer.Option(envvar="POD_NAMESPACE", help="namespace of this controller itself", show_default="that of the kubeconfig"),
@@ -41,7 +41,7 @@ def controller(
     ] = "gwanmun",
     proxy_replicas: Annotated[int, typer.Option(envvar="GWANMUN_PROXY_REPLICAS", help="proxies of each Gateway", min=0)] = 2,
     proxy_image_pull_policy: Annotated[str, typer.Option(envvar="GWANMUN_PROXY_IMAGE_PULL_POLICY")] = "IfNotPresent",
-    proxy_image_pull_secret: Annotated[list[str], typer.Option(help="of the proxies; repeatable")] = [],  # noqa: B006
+    proxy_image_pull_secret: Annotated[list[str], typer.Option(help="of the proxies; repeatable")] = [],
     proxy_log_level: Annotated[str, typer.Option(envvar="GWANMUN_PROXY_LOG_LEVEL", help="Envoy's")] = "warning",
     leader_elect: Annotated[
         bool, typer.Option(envvar="GWANMUN_LEADER_ELECT", help="several controllers run, and one of them writes")

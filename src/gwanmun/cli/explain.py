@@ -12,9 +12,9 @@ def explain(
     folder: Annotated[Path, typer.Argument(help="folder or file of manifests", show_default=False)],
     url: Annotated[str, typer.Argument(help="URL of the request, or the id of a request that was served")],
     method: Annotated[str, typer.Option("-X", "--method", help="GET, or POST where there is a body")] = "",
-    header: Annotated[list[str], typer.Option("-H", "--header", help='"name: value"; repeatable')] = [],  # noqa: B006
+    header: Annotated[list[str], typer.Option("-H", "--header", help='"name: value"; repeatable')] = [],
     data: Annotated[str, typer.Option("-d", "--data", help="the body, or @FILE")] = "",
-    bind: Bind = [],  # noqa: B006
+    bind: Bind = [],
     output: Output = Format.table,
 ) -> None:
     """Say which listener, route, rule and backends take a request, and of every other rule why not. Nothing is sent.

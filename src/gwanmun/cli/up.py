@@ -10,14 +10,14 @@ from gwanmun.cli.output import Bind, Paths, bindings_of, fail
 
 def up(
     paths: Paths,
-    bind: Bind = [],  # noqa: B006  typer reads the default, nothing writes it
+    bind: Bind = [],
     address: Annotated[str, typer.Option(help="where Gateways without spec.addresses listen")] = "127.0.0.1",
     zone: Annotated[str, typer.Option(help="the zone of this proxy; endpoints of the same zone are preferred")] = "",
     concurrency: Annotated[int, typer.Option(help="Envoy's worker threads; 0 takes all cores", min=0, max=256)] = 0,
     controller: Annotated[
         list[str],
         typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default="ours and kgateway.dev's"),
-    ] = [],  # noqa: B006
+    ] = [],
     drain_seconds: Annotated[int, typer.Option(help="how long connections may end by themselves at Ctrl-C", min=0)] = 10,
     log_format: Annotated[str, typer.Option(help="text, or json: one object a line")] = "text",
 ) -> None:

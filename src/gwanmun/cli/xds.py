@@ -9,7 +9,7 @@ from gwanmun.cli.output import Bind, Format, Paths, emit
 
 def xds(
     paths: Paths,
-    bind: Bind = [],  # noqa: B006
+    bind: Bind = [],
     kind: Annotated[str, typer.Option(help="only this kind: listener, route, scope, cluster, endpoint, secret")] = "",
     name: Annotated[str, typer.Option(help="only resources with this in their name")] = "",
     output: Annotated[Format, typer.Option("-o", "--output", help="yaml or json")] = Format.yaml,

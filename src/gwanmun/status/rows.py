@@ -1,8 +1,8 @@
 """Statuses as rows for people: one for each object, listener and parent, with what is wrong spelled out."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import asdict, dataclass
+from typing import Any, assert_never
 
 from gwanmun.names import ObjectKey
 from gwanmun.resolve.status import (
@@ -40,6 +40,11 @@ class StatusRow:
 def healthy(condition: Condition) -> bool:
     """Whether a condition says that all is well."""
     return condition.type in ADVICE_ONLY or condition.status is (condition.type not in GOOD_WHEN_FALSE)
+
+
+def row_document(row: StatusRow) -> dict[str, Any]:
+    """A row as plain data, for programs."""
+    return {**asdict(row), "conditions": dict(row.conditions), "details": list(row.details)}
 
 
 def rows(statuses: Statuses) -> list[StatusRow]:
