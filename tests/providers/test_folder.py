@@ -220,8 +220,10 @@ async def test_a_folder_is_deleted_and_made_anew(tmp_path: Path) -> None:
         assert await value(news, "one") == "1"
         root.rename(tmp_path / "away")
         assert "is not there" in (await problem(news))[0]
-        root.mkdir()
-        (root / "a.yaml").write_text(config("one", "22"))
+        anew = tmp_path / "anew"  # filled before it takes the place: a look at it while it is empty would find nothing in it
+        anew.mkdir()
+        (anew / "a.yaml").write_text(config("one", "22"))
+        anew.rename(root)
         assert await value(news, "one") == "22"
         (root / "a.yaml").write_text(config("one", "333"))  # the new folder is watched, not the old
         assert await value(news, "one") == "333"

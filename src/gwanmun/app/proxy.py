@@ -288,8 +288,11 @@ class Proxy:
             return "draining"
         if self._child is None:
             return "waiting for credentials"
-        if not await self._admin.is_ready():
-            return "waiting for the first configuration"
+        try:
+            if (await self._admin.server_info()).state != "LIVE":
+                return "waiting for the first configuration"
+        except AdminError:
+            return "waiting for Envoy"
         # An empty configuration is a whole one, that of a Gateway whose listeners all lack something: it is not for its pods
         # to be counted as broken. A Gateway that the control plane does not know yet gets no configuration at all.
         return None
