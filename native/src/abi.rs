@@ -155,6 +155,22 @@ impl Stream for EnvoyStream {
         }
     }
 
+    fn request_header_count(&self, name: &str) -> usize {
+        let (mut value, mut count) = (EnvoyBuffer::EMPTY, 0);
+        // SAFETY: `filter` is valid during a hook; Envoy writes to both places before it returns, whatever it returns.
+        unsafe {
+            envoy_dynamic_module_callback_http_get_header(
+                self.filter,
+                HEADERS_OF_REQUEST,
+                name.into(),
+                &mut value,
+                0,
+                &mut count,
+            );
+        }
+        count
+    }
+
     fn set_request_header(&mut self, name: &str, value: &[u8]) {
         // SAFETY: `filter` is valid during a hook, and Envoy copies the bytes. It returns false only where there are no
         // headers any more, and then nothing is left to decide.

@@ -7,7 +7,7 @@ pub enum Media {
     Json,
     /// A multipart form with its boundary, or `None` where no usable boundary is given.
     Form(Option<Vec<u8>>),
-    /// No content type: the body's first byte decides.
+    /// No content type, or one that clients send without meaning it: the body's first byte decides.
     Unnamed,
     /// Anything else; such a body is never held.
     Other,
@@ -29,6 +29,10 @@ pub fn media(content_type: Option<&[u8]>) -> Media {
     let essence = essence.trim_ascii().to_ascii_lowercase();
     if essence == b"multipart/form-data" {
         return Media::Form(boundary(parameters));
+    }
+    // `curl -d '{...}'` says the first, `fetch` with a string the second.
+    if essence == b"application/x-www-form-urlencoded" || essence == b"text/plain" {
+        return Media::Unnamed;
     }
     let streams = [&b"application/grpc"[..], b"application/connect+"];
     let json = essence == b"application/json" || essence.ends_with(b"+json");
@@ -133,8 +137,10 @@ mod tests {
 
     #[test]
     fn others_and_none() {
-        assert_eq!(of("text/plain"), Media::Other);
+        assert_eq!(of("text/csv"), Media::Other);
         assert_eq!(of("multipart/mixed; boundary=x"), Media::Other);
+        assert_eq!(of("Text/Plain; charset=utf-8"), Media::Unnamed);
+        assert_eq!(of("application/x-www-form-urlencoded"), Media::Unnamed);
         assert_eq!(of("  "), Media::Unnamed);
         assert_eq!(media(None), Media::Unnamed);
     }

@@ -25,9 +25,10 @@ impl Reply {
 
     /// 415: the body is compressed, so the model in it cannot be read.
     #[must_use]
-    pub fn compressed(encoding: &str) -> Self {
+    pub fn compressed(encoding: &str, model_header: &str) -> Self {
         let message = format!(
-            "request bodies with content-encoding \"{encoding}\" are not accepted here; send the body uncompressed"
+            "the model cannot be read from a body with content-encoding \"{encoding}\"; send the body uncompressed, or name the \
+             model in the header {model_header}"
         );
         Self::new(
             415,
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn what_a_client_sent_cannot_break_the_json() {
-        let reply = Reply::compressed("gz\"ip\\");
+        let reply = Reply::compressed("gz\"ip\\", "x-model-id");
         let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
         assert!(body["error"]["message"].as_str().unwrap().contains("gz\"ip\\"));
     }

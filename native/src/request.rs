@@ -53,6 +53,11 @@ impl Request {
         if let Some(model) = explicit_model(stream, model_header) {
             stream.set_metadata_bool("ai", true);
             stream.set_metadata_text("model", &model);
+            if stream.request_header_count(model_header) > 1 {
+                // Routes, policies and backends could each take another one for the model: from here on there is one.
+                stream.set_request_header(model_header, model.as_bytes());
+                stream.clear_route_cache();
+            }
             return if end { Flow::Continue } else { self.pass(config, stream) };
         }
         if stream.request_header(":method") != Some(b"POST") {
@@ -142,7 +147,7 @@ impl Request {
 
     fn hold(&mut self, config: &Config, stream: &mut impl Stream, reader: Reader) -> Flow {
         stream.set_metadata_bool("ai", true);
-        if let Some(reply) = compressed(stream).or_else(|| declared_too_large(config, stream)) {
+        if let Some(reply) = compressed(config, stream).or_else(|| declared_too_large(config, stream)) {
             return self.answer(stream, &reply);
         }
         stream.raise_buffer_limit(config.max_request_bytes);
@@ -211,15 +216,15 @@ fn declared_too_large(config: &Config, stream: &impl Stream) -> Option<Reply> {
     (length > config.max_request_bytes).then(|| Reply::too_large(config.max_request_bytes))
 }
 
-/// A decompressor ahead of this filter removes the header; where there is none, what is inside stays unknown.
-fn compressed(stream: &impl Stream) -> Option<Reply> {
+/// A compressed body is not read: a broken or endless one would have to be told from a good one before it goes on.
+fn compressed(config: &Config, stream: &impl Stream) -> Option<Reply> {
     const LONGEST_SHOWN: usize = 64;
     let encoding = stream.request_header("content-encoding")?.trim_ascii();
     if encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity") {
         return None;
     }
     let shown = String::from_utf8_lossy(&encoding[..encoding.len().min(LONGEST_SHOWN)]);
-    Some(Reply::compressed(&shown))
+    Some(Reply::compressed(&shown, config.model_header.as_deref().unwrap_or_default()))
 }
 
 fn tell(stream: &mut impl Stream, problem: Problem) {

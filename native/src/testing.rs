@@ -11,6 +11,8 @@ pub struct FakeStream {
     pub received: Vec<Vec<u8>>,
     pub metadata: BTreeMap<String, String>,
     pub replies: Vec<Reply>,
+    /// Whether every header has two values.
+    pub repeated: bool,
     pub route_cleared: usize,
     pub buffer_limit: Option<u64>,
     /// The method of `Stream` that panics.
@@ -46,7 +48,12 @@ impl Stream for FakeStream {
         self.headers.get(name).map(Vec::as_slice)
     }
 
+    fn request_header_count(&self, name: &str) -> usize {
+        usize::from(self.headers.contains_key(name)) * if self.repeated { 2 } else { 1 }
+    }
+
     fn set_request_header(&mut self, name: &str, value: &[u8]) {
+        self.repeated = false;
         self.headers.insert(name.to_owned(), value.to_vec());
     }
 

@@ -50,8 +50,10 @@ async def test_route_by_model(tmp_path: Path) -> None:
         assert by_header.headers["x-served-by"] == "llama"
         assert (await ask.get("/v1/models")).headers["x-served-by"] == "llama"
         packed = gzip.compress(json.dumps(chat("llama-3")).encode())
-        sent = await ask.post(CHAT, content=packed, headers={"content-type": "application/json", "content-encoding": "gzip"})
-        assert sent.headers["x-served-by"] == "llama"
+        kind = {"content-type": "application/json", "content-encoding": "gzip"}
+        assert _error(await ask.post(CHAT, content=packed, headers=kind)) == (415, "unsupported_content_encoding")
+        named = await ask.post(CHAT, content=packed, headers={**kind, "x-model-id": "llama-3"})
+        assert named.headers["x-served-by"] == "llama"
 
 
 @pytest.mark.native

@@ -122,16 +122,11 @@ async def test_compressed_bodies(tmp_path) -> None:
             headers = {"content-type": "application/json", "content-encoding": encoding}
             return (await ask(client, "/v1", "POST", content=body, headers=headers)).response
 
-        text = json.dumps({"model": "a", "prompt": "".join(str(n) for n in range(9999))}).encode()
-        answer = await post(gzip.compress(text), "gzip")
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["body"].encode() == text
-        assert "content-encoding" not in answer.json()["headers"]
-        refused = await post(b"anything", "br")
-        assert refused.status_code == 415
-        assert 'content-encoding "br"' in refused.json()["error"]["message"]
-        bomb = gzip.compress(b'{"model": "a", "x": "' + b"x" * 50_000_000 + b'"}')
-        assert (await post(bomb, "gzip")).status_code in (400, 413)
+        for encoding in ("gzip", "br"):
+            refused = await post(gzip.compress(b'{"model": "a"}'), encoding)
+            assert refused.status_code == 415
+            assert f'content-encoding "{encoding}"' in refused.json()["error"]["message"]
+            assert "x-model-id" in refused.json()["error"]["message"]
 
 
 async def test_a_connection_that_breaks_names_no_internals(tmp_path) -> None:

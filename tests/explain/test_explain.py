@@ -234,14 +234,13 @@ def test_a_body_without_a_usable_model(body: bytes, says: str) -> None:
 
 
 def test_bodies_of_other_kinds_are_not_looked_at() -> None:
-    assert ask_model({"model": "gpt-4"}, content_type="text/plain").outcome.startswith("404: none of the 2 rules")
+    assert ask_model({"model": "gpt-4"}, content_type="text/csv").outcome.startswith("404: none of the 2 rules")
     assert "form's field" in ask_model(b"--x", content_type="multipart/form-data; boundary=x").facts[0]
 
 
 def test_compressed_and_large_bodies() -> None:
     packed = gzip.compress(b'{"model": "gpt-4"}')
-    assert "unpacks" in ask_model(packed, content_type="application/json", content_encoding="gzip").facts[0]
-    assert ask_model(packed, content_type="application/json", content_encoding="br").outcome.startswith("415: ")
+    assert ask_model(packed, content_type="application/json", content_encoding="gzip").outcome.startswith("415: ")
     large = json.dumps({"model": "gpt-4", "prompt": "x" * 33 * 1024 * 1024}).encode()
     assert ask_model(large).outcome == "413: the body has more than 33554432 bytes"
 

@@ -166,7 +166,7 @@ async def test_forms_without_a_usable_model(gateway: Gateway, form: bytes, probl
 
 
 async def test_what_is_no_inference_request_is_left_alone(gateway: Gateway) -> None:
-    for content_type in ("text/plain", "application/grpc+json", "application/octet-stream"):
+    for content_type in ("text/csv", "application/grpc+json", "application/octet-stream"):
         reply = await gateway.send(CHAT, path="/any", content_type=content_type)
         check_served(reply, by="llama", body=CHAT)
         assert reply.seen["metadata"] is None
@@ -206,6 +206,21 @@ async def test_compressed_bodies_are_refused_unless_the_header_says_the_model(ga
     check_refused(await gateway.send(b"\x1f\x8b", content_encoding="gzip"), status=415, code="unsupported_content_encoding")
     check_served(await gateway.send(CHAT, content_encoding="identity"), by="gpt", body=CHAT)
     check_served(await gateway.send(b"\x1f\x8b", content_encoding="gzip", x_model_id="gpt-4"), by="gpt", body=b"\x1f\x8b")
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded"])
+async def test_a_content_type_that_was_not_meant_hides_no_model(gateway: Gateway, content_type: str) -> None:
+    check_served(await gateway.send(CHAT, content_type=content_type), by="gpt", body=CHAT, model="gpt-4")
+
+
+async def test_of_two_models_in_headers_the_first_counts_everywhere(gateway: Gateway) -> None:
+    for first, second, by in (("gpt-4", "llama", "gpt"), ("nobody", "gpt-4", None)):
+        reply = await gateway.send(CHAT, x_model_id=first, X_Model_Id=second)
+        if by is None:
+            check_no_route(reply, {"ai": True, "model": first})
+        else:
+            check_served(reply, by=by, body=CHAT)
+            assert reply.seen["headers"]["x-model-id"] == first
 
 
 async def test_the_shard_is_pythons_crc32_of_the_host(gateway: Gateway) -> None:

@@ -58,7 +58,7 @@ fn an_empty_explicit_model_is_none() {
 
 #[test]
 fn other_requests_are_left_alone() {
-    for headers in [&[("content-type", "text/plain")][..], &[JSON, (":method", "PUT")], &[JSON, (":method", "GET")]] {
+    for headers in [&[("content-type", "text/csv")][..], &[JSON, (":method", "PUT")], &[JSON, (":method", "GET")]] {
         let (stream, flows) = send(headers, &[CHAT, ""]);
         assert_eq!(flows, [Flow::Continue; 3]);
         assert!(stream.metadata.is_empty());
@@ -118,7 +118,7 @@ fn a_size_that_was_not_declared_is_counted() {
         assert_eq!(stream.statuses(), [413], "{headers:?}");
         assert_eq!(flows[2..], [Flow::Answered, Flow::Answered]);
     }
-    let (stream, _) = send_limited(4, &[("content-type", "text/plain")], &["more than four"]);
+    let (stream, _) = send_limited(4, &[("content-type", "text/csv")], &["more than four"]);
     assert!(stream.statuses().is_empty());
 }
 
@@ -126,6 +126,14 @@ fn a_size_that_was_not_declared_is_counted() {
 fn a_first_byte_that_comes_late_does_not_pass_the_declared_size() {
     let (stream, flows) = send_limited(30, &[("content-length", "31")], &["{", "}"]);
     assert_eq!((stream.statuses(), flows), (vec![413], vec![Flow::Hold, Flow::Answered, Flow::Answered]));
+}
+
+#[test]
+fn a_model_that_is_named_twice_is_the_first() {
+    let (config, mut stream) = (config(1000), FakeStream::post(&[JSON, ("x-model-id", "gpt-4")]));
+    stream.repeated = true;
+    assert_eq!(Request::default().on_headers(&config, &mut stream, true), Flow::Continue);
+    assert_eq!((stream.header("x-model-id"), stream.repeated, stream.route_cleared), (Some("gpt-4"), false, 1));
 }
 
 #[test]

@@ -11,6 +11,9 @@ from typing import Any
 
 from gwanmun import ir
 
+_UNMEANT = ("", "application/x-www-form-urlencoded", "text/plain")
+"""Content types that clients send without meaning it; the first byte decides."""
+
 
 @dataclass(frozen=True, slots=True)
 class BodyReading:
@@ -33,15 +36,13 @@ def read_body(headers: Mapping[str, str], body: bytes, settings: ir.InferenceSet
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return BodyReading(facts=("the form's field model is read by the gateway, not here: give the header to explain it",))
-    if kind and not (kind == "application/json" or kind.endswith("+json")):
+    if kind not in _UNMEANT and not (kind == "application/json" or kind.endswith("+json")):
         return BodyReading()
-    if not kind and not body.lstrip().startswith(b"{"):
+    if kind in _UNMEANT and not body.lstrip().startswith(b"{"):
         return BodyReading()
     encoding = headers.get("content-encoding", "identity").lower()
-    if encoding == "gzip":
-        return BodyReading(facts=("the body is gzip: the gateway unpacks it, this explanation does not",))
     if encoding != "identity":
-        return BodyReading(refused=f"415: bodies with the content-encoding {encoding} are not read")
+        return BodyReading(refused=f"415: a body with the content-encoding {encoding} is not read; the header {header} is")
     return _from_json(body, header)
 
 

@@ -9,7 +9,6 @@ from typing import Final
 
 from gwanmun.ir import InferenceSettings
 from gwanmun.xds.filters.cors import cors
-from gwanmun.xds.filters.decompressor import decompressor
 from gwanmun.xds.filters.extproc import extproc
 from gwanmun.xds.filters.inference import inference
 from gwanmun.xds.filters.router import router
@@ -28,10 +27,6 @@ class FilterOptions:
     picked: bool
 
 
-def _decompressor(options: FilterOptions) -> Fields | None:
-    return decompressor() if options.module_path and options.inference else None
-
-
 def _inference(options: FilterOptions) -> Fields | None:
     if not options.module_path or (options.inference is None and not options.shards):
         return None
@@ -47,7 +42,6 @@ def _extproc(options: FilterOptions) -> Fields | None:
 
 
 HTTP_FILTERS: Final[tuple[Callable[[FilterOptions], Fields | None], ...]] = (
-    _decompressor,  # ahead of everything that reads bodies
     _inference,  # ahead of everything that asks for the route: it depends on the model
     _cors,  # by the route's policy; a filter that has nothing to do costs a request a microsecond all the same
     _extproc,  # after everything that may still refuse a request: a picker counts those that it has sent somewhere
