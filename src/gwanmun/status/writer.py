@@ -81,10 +81,11 @@ class StatusWriter:
 
     def lead(self, leading: bool) -> None:
         """Whether we are the one that writes. Whoever begins to lead looks at everything once."""
-        if leading and not self._leading:
+        began = leading and not self._leading
+        self._leading = leading
+        if began:
             for key in self._present:
                 self.touch(key)
-        self._leading = leading
         self._news.set()
 
     def observe(self, changes: Mapping[ObjectKey, Present | None]) -> None:
@@ -93,12 +94,15 @@ class StatusWriter:
             if present is None:
                 self._present.pop(key, None)
                 self._rest_until.pop(key, None)
+                self._queued.pop(key, None)  # what is left of it in `_due` means nothing any more
             else:
                 self._present[key] = present
                 self.touch(key)
 
     def touch(self, key: ObjectKey) -> None:
-        """The object's status may have to be another one now."""
+        """The object's status may have to be another one now. Whoever does not lead looks at everything when it begins to."""
+        if not self._leading:
+            return
         self._queue(key, max(self._clock(), self._rest_until.get(key, 0.0)))
 
     async def run(self) -> None:
@@ -107,16 +111,19 @@ class StatusWriter:
         idle = 0
         async with asyncio.TaskGroup() as tasks:
             while True:
+                # The slot comes first: whoever waits for one with a document in hand may write it over a newer version.
+                await slots.acquire()
                 key = await self._next()
-                document = self._work_out(key)
-                if document is None:
+                present = self._present.get(key)
+                document = None if present is None else self._work_out(key, present)
+                if present is None or document is None:
+                    slots.release()
                     idle += 1
                     if idle % _YIELD_EVERY == 0:
                         await asyncio.sleep(0)
                     continue
-                await slots.acquire()
                 self._busy.add(key)
-                tasks.create_task(self._write(key, document, slots))
+                tasks.create_task(self._write(key, present, document, slots))
                 await asyncio.sleep(1 / self._options.per_second)
 
     @property
@@ -151,15 +158,12 @@ class StatusWriter:
             except TimeoutError:
                 continue
 
-    def _work_out(self, key: ObjectKey) -> Document | None:
-        present = self._present.get(key)
-        if present is None:
-            return None
+    def _work_out(self, key: ObjectKey, present: Present) -> Document | None:
         return merged(self._document_of(key), present, controllers=self._options.controllers, now=self._now())
 
-    async def _write(self, key: ObjectKey, document: Document, slots: asyncio.Semaphore) -> None:
+    async def _write(self, key: ObjectKey, present: Present, document: Document, slots: asyncio.Semaphore) -> None:
         try:
-            await self._patch(key, document)
+            await self._patch(key, present, document)
         except (ApiError, UnreachableError) as error:
             self._failed(key, error)
         else:
@@ -168,8 +172,8 @@ class StatusWriter:
             self._busy.discard(key)
             slots.release()
 
-    async def _patch(self, key: ObjectKey, document: Document) -> None:
-        kind, present = KINDS[key.group, key.kind], self._present[key]
+    async def _patch(self, key: ObjectKey, present: Present, document: Document) -> None:
+        kind = KINDS[key.group, key.kind]
         group, version = split_api_version(present.api_version)
         path = object_path(group, version, kind.plural, namespace=key.namespace, name=key.name)
         body = {"metadata": {"resourceVersion": present.resource_version, "uid": present.uid}, "status": document}
@@ -181,7 +185,7 @@ class StatusWriter:
             written = decode_json(answer, kind)
         except msgspec.DecodeError:
             return
-        if key in self._present:
+        if self._present.get(key) is present:  # else the watch was faster, and may know more than this answer
             metadata = written.metadata
             self._present[key] = Present(
                 written.api_version,
