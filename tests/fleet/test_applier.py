@@ -22,7 +22,16 @@ class Desk:
         self.api = api
         self.wanted: dict[NamespacedName, Objects] = {}
         self.troubled: list[NamespacedName] = []
-        self.applier = Applier(api, self.wanted.get, instance=INSTANCE, troubled=self.troubled.append)
+        self.sees_all = True
+        self.applier = Applier(
+            api, self._wanted_of, instance=INSTANCE, troubled=self.troubled.append, sees_all=lambda: self.sees_all
+        )
+
+    def _wanted_of(self, gateway: NamespacedName) -> Objects | None:
+        found = self.wanted.get(gateway)
+        if found == ():
+            raise TypeError("a defect")
+        return found
 
     def want(self, gateway: NamespacedName, wanted: Objects | None) -> None:
         self.wanted.pop(gateway, None)
@@ -70,6 +79,40 @@ async def test_a_new_leader_takes_away_what_nobody_wants_any_more() -> None:
     async with desk(api) as second:
         second.applier.lead(True)
         await second.until([], api.kinds)
+
+
+async def test_who_cannot_read_gateways_takes_nothing_away() -> None:
+    api = Api()
+    async with desk(api) as first:
+        first.want(GW, objects())
+        first.applier.lead(True)
+        await first.until(EVERYTHING, api.kinds)
+        first.sees_all = False
+        first.want(GW, None)
+        await first.until([GW], lambda: first.troubled)
+        assert api.kinds() == EVERYTHING
+    async with desk(api) as second:
+        second.sees_all = False
+        other = NamespacedName("ai", "other")
+        second.want(other, ())
+        second.applier.lead(True)
+        await second.until([other], lambda: second.troubled)  # it has worked, and would have swept after that
+        assert api.kinds() == EVERYTHING
+        second.sees_all = True
+        second.applier.lead(True)
+        await second.until([], api.kinds)
+
+
+async def test_a_defect_in_working_out_one_gateway_harms_no_other() -> None:
+    api = Api()
+    async with desk(api) as one:
+        broken = NamespacedName("ai", "broken")
+        one.want(broken, ())
+        one.want(GW, objects())
+        one.applier.lead(True)
+        await one.until(EVERYTHING, api.kinds)
+        (problem,) = one.applier.problems(broken)
+        assert "a defect" in problem.message
 
 
 async def test_a_gateway_that_is_no_longer_ours_loses_its_proxies() -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replaced
 
 from gwanmun.api import Gateway, GatewayClassConfig
 from gwanmun.api.load import load_text
@@ -61,6 +62,26 @@ def test_golden(path: Path, request: pytest.FixtureRequest) -> None:
 class _NoAliases(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 9) | st.sampled_from(["proxy", "ClusterIP", "NodePort"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["name", "type", "containers", "volumes", "env", "spec", "ports"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+OVERRIDES = st.dictionaries(st.sampled_from(["type", "ports", "containers", "volumes", "affinity"]), ANYTHING, max_size=3)
+
+
+@given(OVERRIDES, OVERRIDES)
+def test_there_is_no_override_that_it_stumbles_over(service: dict[str, Any], pod: dict[str, Any]) -> None:
+    gateway, config = loaded(next(path for path in INPUTS if path.name.startswith("overrides")))
+    assert config is not None
+    proxy = config.spec.proxy
+    proxy = replaced(proxy, service=replaced(proxy.service, spec=service), pod=replaced(proxy.pod, spec=pod))
+    assert fleet_objects(gateway, replaced(config, spec=replaced(config.spec, proxy=proxy)), ports_of(gateway), OPTIONS)
 
 
 def test_a_gateway_without_ports_keeps_what_costs_nothing() -> None:

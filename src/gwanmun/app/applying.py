@@ -35,7 +35,9 @@ class ApplyStats:
 
 class Applier:
     """Owns what is to be done. `objects_of` says what a Gateway is to have; None: it is not ours any more. `troubled` hears
-    of Gateways whose problems are others now."""
+    of Gateways whose problems are others now. `sees_all` tells whether all Gateways and their classes are known: nothing is
+    taken away on the word of somebody who cannot see who wants it.
+    """
 
     def __init__(
         self,
@@ -44,8 +46,10 @@ class Applier:
         *,
         instance: str,
         troubled: Callable[[NamespacedName], None],
+        sees_all: Callable[[], bool],
     ) -> None:
         self.stats = ApplyStats()
+        self._sees_all = sees_all
         self._fleet = Fleet(client, instance)
         self._objects_of = objects_of
         self._troubled = troubled
@@ -99,7 +103,9 @@ class Applier:
             for gateway in batch:
                 del self._due[gateway]
             await asyncio.gather(*(self._apply(gateway) for gateway in batch))
-        if self._leading and not self._swept:
+        if self._leading and not self._swept and not self._sees_all():
+            self._later()
+        elif self._leading and not self._swept:
             owners = {Owner("Gateway", *gateway) for gateway in self._known}
             problems = await self._fleet.sweep(owners.union(*self._owners.values()))
             self._swept = not problems
@@ -120,7 +126,15 @@ class Applier:
         return True
 
     async def _apply(self, gateway: NamespacedName) -> None:
-        objects = self._objects_of(gateway)
+        try:
+            objects = self._objects_of(gateway)
+        except Exception as error:  # a defect of ours: it harms this Gateway, and what is there stays as it is
+            log.exception("fleet_not_worked_out", gateway=str(gateway))
+            self._troubled_by(gateway, [Problem(f"the proxies could not be worked out: {error!r}", serving=False)])
+            return
+        if objects is None and not self._sees_all():
+            self._troubled_by(gateway, [Problem("kept until Gateways and their classes can be read", serving=False)])
+            return
         wanted = _by_owner(objects or ())
         # Its own come first: those of its ListenerSets are no use without them.
         main = Owner("Gateway", *gateway)
@@ -129,6 +143,15 @@ class Applier:
         for owner in owners:
             problems += await self._fleet.apply(owner, wanted.get(owner, ()))
         self.stats.applied = self._fleet.writes
+        self._troubled_by(gateway, problems)
+        if objects is None and not problems:
+            self._known.discard(gateway)
+            self._owners.pop(gateway, None)
+            return
+        self._owners[gateway] = frozenset(owners)
+
+    def _troubled_by(self, gateway: NamespacedName, problems: Sequence[Problem]) -> None:
+        """What is in the way of a Gateway, if anything: told, and tried again later."""
         self.stats.failed += len(problems)
         self._note(gateway, tuple(problems))
         if problems:
@@ -137,11 +160,6 @@ class Applier:
             asyncio.get_running_loop().call_later(_retry_after(self._failures[gateway]), self.touch, gateway)
         else:
             del self._failures[gateway]
-        if objects is None and not problems:
-            self._known.discard(gateway)
-            self._owners.pop(gateway, None)
-            return
-        self._owners[gateway] = frozenset(owners)
 
     def _note(self, gateway: NamespacedName, problems: tuple[Problem, ...]) -> None:
         if problems == self.problems(gateway):

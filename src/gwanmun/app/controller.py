@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -54,6 +55,8 @@ from gwanmun.xds_server.subscription import Rejection
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 LEASE = "gwanmun-controller"
+_WANTING: Final = ((GATEWAY_GROUP, "Gateway"), (GATEWAY_GROUP, "GatewayClass"))
+"""The kinds that say who wants proxies."""
 _REFRESH_TLS_S = 3600.0
 _START_AGAIN_S = (0.5, 10.0)
 _MOST_PROBLEMS = 5
@@ -173,7 +176,11 @@ class Controller:
             written=lambda key, present, document: events.tell(key, present, notes(key, present.status, document)),
         )
         self._applier = Applier(
-            client, self._fleets.objects, instance=self.options.fleet.instance, troubled=self._gateway_changed
+            client,
+            self._fleets.objects,
+            instance=self.options.fleet.instance,
+            troubled=self._gateway_changed,
+            sees_all=partial(self.provider.has_listed, *_WANTING),
         )
         self.election = Election(
             client,

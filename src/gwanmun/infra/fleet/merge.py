@@ -26,5 +26,5 @@ def _named(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)
-        and all(isinstance(i, Mapping) and "name" in i for i in value)
+        and all(isinstance(i, Mapping) and isinstance(i.get("name"), str) for i in value)
     )

@@ -93,7 +93,7 @@ def _service(gateway: Gateway, proxy: ProxySettings, ports: PodPorts, options: F
         ],
     }
     spec = {**merged(base, proxy.service.spec), "selector": selector(gateway)}
-    return document("v1", "Service", metadata, spec={**spec, **_addresses(gateway, spec["type"])})
+    return document("v1", "Service", metadata, spec={**spec, **_addresses(gateway, spec.get("type", "ClusterIP"))})
 
 
 def _addresses(gateway: Gateway, service_type: str) -> dict[str, Any]:
