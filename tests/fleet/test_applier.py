@@ -115,6 +115,18 @@ async def test_a_defect_in_working_out_one_gateway_harms_no_other() -> None:
         assert "a defect" in problem.message
 
 
+async def test_what_somebody_deleted_is_made_again() -> None:
+    api = Api()
+    async with desk(api) as one:
+        one.want(GW, objects())
+        one.applier.lead(True)
+        await one.until(EVERYTHING, api.kinds)
+        for path in [path for path in api.objects if "/services/" in path]:
+            del api.objects[path]
+        one.applier.look_again(GW)
+        await one.until(EVERYTHING, api.kinds)
+
+
 async def test_a_gateway_that_is_no_longer_ours_loses_its_proxies() -> None:
     api = Api()
     async with desk(api) as one:

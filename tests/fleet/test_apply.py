@@ -22,6 +22,7 @@ class Api:
         self.managers: dict[tuple[str, str], Mapping[str, Any]] = {}
         self.log: list[tuple[str, str]] = []
         self.forbidden: set[str] = set()
+        self.refusal = 'User "us" cannot patch resource "these"'
         self.without: set[str] = {"/apis/cert-manager.io/v1/certificates"}
         self._uids = itertools.count(1)
 
@@ -35,7 +36,12 @@ class Api:
         wanted = dict(pair.split("=") for pair in parameters["labelSelector"].split(","))
         kind, found = path.rpartition("/")[2], []
         for where, item in self.objects.items():
-            if where.split("/")[-2] == kind and wanted.items() <= item["metadata"].get("labels", {}).items():
+            below = path.rpartition("/")[0] if "/namespaces/" in path else ""
+            if (
+                where.split("/")[-2] == kind
+                and where.startswith(below)
+                and wanted.items() <= item["metadata"].get("labels", {}).items()
+            ):
                 found.append(copy.deepcopy(item))
         start = int(parameters.get("continue", "0"))
         rest = {"continue": str(start + 1)} if start + 1 < len(found) else {}
@@ -74,7 +80,7 @@ class Api:
     def _check(self, verb: str, path: str) -> None:
         self.log.append((verb, path))
         if any(f"/{plural}/" in path for plural in self.forbidden):
-            raise ApiError(403, "Forbidden", "user is not allowed")
+            raise ApiError(403, "Forbidden", self.refusal)
 
 
 def _over(base: Any, over: Any) -> Any:
@@ -178,7 +184,7 @@ async def test_a_missing_right_is_named_and_harms_only_its_object() -> None:
     api.forbidden = {"deployments"}
     problems = await (await fleet_on(api)).apply(GW, objects())
     assert [str(problem) for problem in problems] == [
-        "cannot patch Deployment ai/gw-gwanmun: user is not allowed; grant the controller "
+        "cannot patch Deployment ai/gw-gwanmun: " + api.refusal + "; grant the controller "
         'apiGroups: ["apps"], resources: ["deployments"], verbs: ["create", "patch"]'
     ]
     assert len(api.objects) == 4
@@ -200,3 +206,27 @@ async def test_a_new_autoscaler_starts_from_the_replicas_that_there_are() -> Non
 
 async def test_every_kind_has_a_path() -> None:
     assert collection_path("policy", "v1", PLURALS["policy", "PodDisruptionBudget"]) == "/apis/policy/v1/poddisruptionbudgets"
+
+
+async def test_a_refusal_that_no_role_would_change_asks_for_none() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    for said, serving in (
+        ('services "gw" is forbidden: exceeded quota: services', True),
+        ('services "gw" is forbidden: unable to create new content in namespace ai because it is being terminated', False),
+    ):
+        api.refusal, api.forbidden = said, {"services"}
+        (problem,) = await fleet.apply(GW, objects())
+        assert (problem.grant, problem.serving) == (None, serving)
+
+
+async def test_only_the_namespaces_that_are_served_are_looked_at() -> None:
+    api = Api()
+    await (await fleet_on(api)).apply(GW, objects())
+    elsewhere, here = Fleet(api, OPTIONS.instance, ("other",)), Fleet(api, OPTIONS.instance, ("other", "ai"))
+    for fleet in (elsewhere, here):
+        assert await fleet.relist() == ()
+    assert await elsewhere.sweep(()) == ()
+    assert len(api.kinds()) == 5
+    assert await here.sweep(()) == ()
+    assert api.kinds() == []

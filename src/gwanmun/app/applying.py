@@ -5,8 +5,9 @@ What may be touched at all is for `infra.fleet.apply` to say.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,10 +48,12 @@ class Applier:
         instance: str,
         troubled: Callable[[NamespacedName], None],
         sees_all: Callable[[], bool],
+        namespaces: Collection[str] = (),
     ) -> None:
+        """`namespaces` are those that are served; none: all of them."""
         self.stats = ApplyStats()
         self._sees_all = sees_all
-        self._fleet = Fleet(client, instance)
+        self._fleet = Fleet(client, instance, namespaces)
         self._objects_of = objects_of
         self._troubled = troubled
         self._owners: dict[NamespacedName, frozenset[Owner]] = {}
@@ -78,18 +81,24 @@ class Applier:
         self._due.update(dict.fromkeys(gateways))
         self._news.set()
 
+    def look_again(self, *gateways: NamespacedName) -> None:
+        """What the Gateways have is no longer what was last seen: somebody else has changed or deleted some of it."""
+        self._current = False
+        self.touch(*gateways)
+
     def problems(self, gateway: NamespacedName) -> tuple[Problem, ...]:
         """Why the Gateway does not have everything that it needs."""
         return self._problems.get(gateway, ())
 
     async def run(self) -> None:
         """Apply until cancelled."""
+        again = asyncio.get_running_loop().time() + _AGAIN_S
         while True:
-            try:
-                await asyncio.wait_for(self._news.wait(), _AGAIN_S)
-            except TimeoutError:
-                self._current = False
-                self.touch(*self._known)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), max(0.0, again - asyncio.get_running_loop().time()))
+            if asyncio.get_running_loop().time() >= again:  # however much news there was meanwhile
+                again = asyncio.get_running_loop().time() + _AGAIN_S
+                self.look_again(*self._known)
             self._news.clear()
             if self._leading:
                 await self._work()

@@ -181,6 +181,7 @@ class Controller:
             instance=self.options.fleet.instance,
             troubled=self._gateway_changed,
             sees_all=partial(self.provider.has_listed, *_WANTING),
+            namespaces=self.options.namespaces,
         )
         self.election = Election(
             client,
@@ -228,6 +229,8 @@ class Controller:
             self.metrics.resolve_seconds.observe(time.perf_counter() - began)
             redone, moved = self._fleets.update(self._snapshot, self._resolution)
             self._applier.touch(*redone)
+            if lost := self._lost(batch):
+                self._applier.look_again(*lost)
             self._accounts = self._fleets.accounts()
             self._refused.difference_update(self._accounts)
             for step in self._scopes.feed(self._resolution):
@@ -239,6 +242,11 @@ class Controller:
                 self.writer.touch(ObjectKey(GATEWAY_GROUP, "Gateway", *gateway))
             self.metrics.publish_seconds.observe(time.perf_counter() - began)
         self.writer.observe(batch.present)
+
+    def _lost(self, batch: Batch) -> set[NamespacedName]:
+        """The Gateways whose Service has been deleted, by whomever."""
+        gone = (key.namespaced_name for key, obj in batch.objects.items() if obj is None and key.kind == "Service")
+        return {self._accounts[service] for service in gone if service in self._accounts}
 
     def _publish(self, step: Update | ScopeKey) -> None:
         if isinstance(step, ScopeKey):

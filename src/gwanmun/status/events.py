@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import structlog
 
 from gwanmun.kube import ApiError, KubeClient, Present, UnreachableError, collection_path
+from gwanmun.kube.refusal import missing_right
 from gwanmun.names import ObjectKey
 
 _TOLD: Final = {"Gateway": ("Accepted", "Programmed"), "ListenerSet": ("Accepted",), "GatewayClass": ("Accepted",)}
@@ -112,7 +113,7 @@ class EventWriter:
 
     def _complain(self, error: ApiError | UnreachableError) -> None:
         """Once, and only where something can be done about it: an event that is lost is no harm."""
-        if isinstance(error, ApiError) and error.code == 403 and not self._complained:
+        if isinstance(error, ApiError) and error.code == 403 and missing_right(str(error)) and not self._complained:
             self._complained = True
             log.warning("events_refused", problem=str(error), grant='apiGroups: [""], resources: ["events"], verbs: ["create"]')
 

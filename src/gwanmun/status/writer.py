@@ -18,6 +18,7 @@ from gwanmun.api.decode import decode_json
 from gwanmun.api.kinds import KINDS, split_api_version
 from gwanmun.kube import ApiError, KubeClient, Present, UnreachableError, object_path
 from gwanmun.kube.client import MERGE_PATCH
+from gwanmun.kube.refusal import missing_right, namespace_ends
 from gwanmun.names import ObjectKey
 from gwanmun.status.merge import Document, merged
 
@@ -216,8 +217,10 @@ class StatusWriter:
         subject = kind.plural if error.code in (401, 403) else str(key)
         if (error.code, subject) in self._complained:
             return
+        if error.code == 403 and namespace_ends(str(error)):
+            return
         self._complained.add((error.code, subject))
         grant = ""
-        if error.code in (401, 403):
+        if error.code == 403 and missing_right(str(error)):
             grant = f'apiGroups: ["{key.group}"], resources: ["{kind.plural}/status"], verbs: ["patch"]'
         log.error("status_not_written", object=str(key), problem=str(error), **({"grant": grant} if grant else {}))

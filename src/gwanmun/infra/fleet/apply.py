@@ -14,6 +14,7 @@ from gwanmun.api.kinds import split_api_version
 from gwanmun.infra.fleet.naming import ours
 from gwanmun.kube import ApiError, UnreachableError, collection_path, manifest_path
 from gwanmun.kube.paths import PLURALS
+from gwanmun.kube.refusal import missing_right, namespace_ends
 
 MANAGER: Final = "gwanmun"
 _SCALE_MANAGER: Final = "gwanmun-scale"
@@ -91,9 +92,11 @@ class Fleet:
     """Owns what is known of the objects that are there. Constructing it asks nothing; `relist` has to come first.
     `writes` counts what was applied and deleted."""
 
-    def __init__(self, client: FleetClient, instance: str) -> None:
+    def __init__(self, client: FleetClient, instance: str, namespaces: Collection[str] = ()) -> None:
+        """`namespaces` are those that may be looked at; none: all of them."""
         self.writes = 0
         self._client = client
+        self._namespaces = tuple(namespaces) or ("",)
         self._labels = ours(instance)
         self._live: dict[_Identity, _Live] = {}
 
@@ -103,10 +106,11 @@ class Fleet:
         problems = []
         for api_version, kind in _KINDS:
             try:
-                for item in await self._list(api_version, kind):
-                    if (found := _live(item, self._labels)) is not None:
-                        metadata = item["metadata"]
-                        live[_Identity(api_version, kind, metadata["namespace"], metadata["name"])] = found
+                for namespace in self._namespaces:
+                    for item in await self._list(api_version, kind, namespace):
+                        if (found := _live(item, self._labels)) is not None:
+                            metadata = item["metadata"]
+                            live[_Identity(api_version, kind, metadata["namespace"], metadata["name"])] = found
             except ApiError as error:
                 # Without its CRD a kind has no objects.
                 if error.code != 404:
@@ -137,9 +141,9 @@ class Fleet:
             problems += await self._delete(identity)
         return tuple(problems)
 
-    async def _list(self, api_version: str, kind: str) -> list[dict[str, Any]]:
+    async def _list(self, api_version: str, kind: str, namespace: str) -> list[dict[str, Any]]:
         group, version = split_api_version(api_version)
-        path = collection_path(group, version, PLURALS[group, kind])
+        path = collection_path(group, version, PLURALS[group, kind], namespace)
         selector = ",".join(f"{name}={value}" for name, value in self._labels.items())
         found: list[dict[str, Any]] = []
         page = await self._client.get(path, labelSelector=selector, limit=_PAGE)
@@ -265,7 +269,9 @@ def _problem(error: ApiError | UnreachableError, identity: _Identity, verb: str)
         # Not that an object is missing, which has a reason, but the path to all of them.
         return Problem(f"cannot {verb} {subject}: {identity.kind} of {group} is not installed", serving=serving)
     message = f"cannot {verb} {subject}: {error}"
-    if error.code != 403:
+    if error.code == 403 and namespace_ends(str(error)):
+        return Problem(message, serving=False)
+    if error.code != 403 or not missing_right(str(error)):
         return Problem(message, serving=serving)
     verbs = '"create", "patch"' if verb == "patch" else f'"{verb}"'
     grant = f'apiGroups: ["{group}"], resources: ["{PLURALS[group, identity.kind]}"], verbs: [{verbs}]'
