@@ -111,10 +111,11 @@ async def test_a_certificate_is_asked_for_and_its_renewal_drops_no_connection(in
                 return after.failed == 0
 
             await world.cluster.eventually("new connections are shown the new certificate", shown, within=15)
-    assert asked == {
+    wanted = {
         "inference-tls-cert": ["inference.example.com"],
         "inference-grpc-tls-cert": ["inference-grpc.example.com"],
     }
+    assert wanted.items() <= asked.items()  # other tests have Gateways, too
     assert tally.failed == 0, tally.failures
     assert tally.connections == 4
 
