@@ -41,6 +41,13 @@ def test_of_a_document_that_cannot_be_read_at_all_everything_before_stays() -> N
     assert len(files.problems()) == 1
 
 
+def test_a_slip_in_the_kind_or_the_name_takes_nothing_away() -> None:
+    good = put(FileSet(), "a.yaml", config("one"), config("two"))
+    kind = config("one").replace("kind: ConfigMap", "kind: ConfigMapp")
+    for broken in (kind, config("ONE!"), config("one", namespace="Default!")):
+        assert declared(put(good, "a.yaml", broken, config("two", "2"))) == {"one": "1", "two": "2"}, broken
+
+
 def test_a_warning_keeps_nothing_back() -> None:
     files = put(FileSet(), "a.yaml", config("one"), config("two"))
     loaded = load_text(config("one", "2"), "a.yaml")

@@ -43,6 +43,12 @@ def test_a_single_file_of_any_name(tmp_path: Path) -> None:
     assert said(FolderProvider([path]).scan()) == {"one": "1"}
 
 
+def settled(provider: FolderProvider) -> Changes:
+    """What has changed once nobody has written anything for a while."""
+    provider.scan(100.0)
+    return provider.scan(160.0)
+
+
 def test_only_what_has_changed_is_a_change(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(config("one") + "---\n" + config("two"))
     provider = FolderProvider([tmp_path])
@@ -51,7 +57,81 @@ def test_only_what_has_changed_is_a_change(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(config("one", "22") + "---\n" + config("two"))
     assert said(provider.scan()) == {"one": "22", "two": "1"}
     (tmp_path / "a.yaml").unlink()
-    assert said(provider.scan()) == {"one": None, "two": None}
+    assert said(settled(provider)) == {"one": None, "two": None}
+
+
+def test_what_is_being_written_anew_is_not_gone(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(config("one") + "---\n" + config("two"))
+    provider = FolderProvider([tmp_path])
+    provider.scan(0.0)
+    for now, text in ((1.0, ""), (1.5, ""), (1.7, config("one", "2")), (2.4, config("one", "2") + "---\n")):
+        path.write_text(text)
+        assert None not in said(provider.scan(now)).values(), now
+    path.write_text(config("one", "2") + "---\n" + config("two", "2"))
+    assert said(provider.scan(3.1)) == {"one": "2", "two": "2"}
+    path.write_text(config("one", "2"))
+    assert said(provider.scan(4.0)) == {"one": "2"}
+    assert said(provider.scan(4.7)) == {}
+    assert said(provider.scan(4.9)) == {"two": None}
+
+
+def test_an_empty_file_that_stays_empty_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(config("one"))
+    provider = FolderProvider([tmp_path])
+    provider.scan(0.0)
+    path.write_text("")
+    assert said(provider.scan(1.0)) == said(provider.scan(1.5)) == {}
+    assert said(provider.scan(1.9)) == {"one": None}
+
+
+def test_what_was_renamed_away_and_comes_back_broken_is_in_force(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(config("one"))
+    provider = FolderProvider([tmp_path])
+    provider.scan(0.0)
+    path.rename(tmp_path / "a.yaml~")
+    assert said(provider.scan(1.0)) == {}
+    path.write_text("{ not: [yaml")
+    for now in (1.5, 60.0, 120.0):
+        assert said(provider.scan(now)) == {}
+
+
+def test_a_folder_that_is_always_written_to_still_forgets(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(config("one"))
+    provider = FolderProvider([tmp_path])
+    provider.scan(0.0)
+    (tmp_path / "a.yaml").unlink()
+    for now in range(1, 11):
+        (tmp_path / "b.yaml").write_text(config("two", str(now)))
+        assert said(provider.scan(float(now))) == {"two": str(now)}
+    (tmp_path / "b.yaml").write_text(config("two", "last"))
+    assert said(provider.scan(11.0)) == {"one": None, "two": "last"}
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    root, shared = tmp_path / "root", tmp_path / "shared"
+    (root / "below").mkdir(parents=True)
+    shared.mkdir()
+    (shared / "a.yaml").write_text(config("one"))
+    (root / "below" / "b.yaml").write_text(config("two"))
+    for name, to in {"again": shared, "link": shared, "circle": root, "aside": root / "below"}.items():
+        (root / name).symlink_to(to)
+    changes = FolderProvider([root]).scan()
+    assert said(changes) == {"one": "1", "two": "1"}
+    assert changes.problems == ()
+
+
+def test_a_file_that_was_given_its_old_time_back_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(config("one", "x"))
+    before = path.stat()
+    provider = FolderProvider([tmp_path])
+    provider.scan()
+    path.write_text(config("one", "y"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert said(provider.scan()) == {"one": "y"}
 
 
 def test_a_folder_that_is_away_says_what_it_said_before(tmp_path: Path) -> None:
@@ -75,7 +155,7 @@ def test_a_deleted_subfolder_takes_its_manifests_along(tmp_path: Path) -> None:
     provider = FolderProvider([tmp_path])
     provider.scan()
     shutil.rmtree(tmp_path / "below")
-    assert said(provider.scan()) == {"one": None}
+    assert said(settled(provider)) == {"one": None}
 
 
 def test_a_subfolder_that_cannot_be_read_keeps_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

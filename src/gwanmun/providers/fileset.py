@@ -63,13 +63,14 @@ class FileSet:
 def _still_in_force(before: Mapping[ObjectKey, Object], loaded: LoadResult) -> dict[ObjectKey, Object]:
     """What a file declared before and a broken document of its new text may still mean.
 
-    A document whose kind and name can be read keeps that object alone; one that cannot be read at all may be any of them.
+    A document whose kind and name are those of an object keeps that object alone. One that cannot be read at all, or with a
+    slip in the kind or the name itself, may be any of them.
     """
-    errors = [problem for problem in loaded.problems if problem.severity == "error"]
-    if any(not problem.kind or not problem.name for problem in errors):
+    names = {(key.kind, name): key for key in before for name in (key.name, _full_name(key))}
+    broken = [(problem.kind, problem.name) for problem in loaded.problems if problem.severity == "error"]
+    if any(subject not in names for subject in broken):
         return dict(before)
-    broken = {(problem.kind, problem.name) for problem in errors}
-    return {key: obj for key, obj in before.items() if {(key.kind, key.name), (key.kind, _full_name(key))} & broken}
+    return {names[subject]: before[names[subject]] for subject in broken}
 
 
 def _full_name(key: ObjectKey) -> str:

@@ -1,8 +1,9 @@
 """Manifests from files and folders, watched.
 
-Reads what has changed (by size, time and inode), follows ConfigMap volumes (`..data` links) and editors' renames because
-it always looks at what the path means now, and keeps everything while a folder has vanished. YAML is parsed off the event
-loop.
+Reads what has changed (by size, times and inode), follows ConfigMap volumes (`..data` links) and editors' renames because
+it always looks at what the path means now, and keeps everything while a folder has vanished. What is not said any more
+counts as deleted only after a while in which nothing was written: until then somebody may be in the middle of writing it
+again. YAML is parsed off the event loop.
 """
 
 import asyncio
@@ -24,7 +25,11 @@ SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_FILES = 10_000
 _SETTLE_MS = 20  # a burst of writes (git checkout, an editor's rename) arrives as one change
-_LOOK_ANYWAY_MS = 2000
+_LOOK_ANYWAY_MS = 1000
+GONE_AFTER_S = 0.8
+"""So long nothing has been written when what is not there any more counts as deleted."""
+GONE_AT_LAST_S = 10.0
+"""However much else is written meanwhile."""
 _WATCH_AGAIN_S = 0.5  # a path that is not there cannot be watched: look again
 
 
@@ -43,39 +48,69 @@ class FolderProvider:
         self.paths = tuple(paths)
         self._files = FileSet()
         self._stamps: dict[str, tuple[int, ...]] = {}
+        self._emptied: dict[str, tuple[int, ...]] = {}
+        self._written = 0.0
+        self._missing: dict[str | ObjectKey, float] = {}  # files and objects that are not there any more, and since when
         self._objects: dict[ObjectKey, Object] = {}
         self._problems: tuple[Problem | SourceProblem, ...] = ()
 
-    def scan(self) -> Changes:
-        """Read what has changed on disk. Blocking; `watch` calls it in a thread."""
+    def scan(self, now: float = 0.0) -> Changes:
+        """Read what has changed on disk; `now` is in seconds. Blocking; `watch` calls it in a thread."""
         present, problems, away = self._list()
+        ended: set[ObjectKey] = set()  # with their file, which has been waited for long enough
         for path, stamp in present.items():
+            if path in self._missing and path not in self._emptied:
+                del self._missing[path]
             if self._stamps.get(path) == stamp:
                 continue
+            if self._emptied.get(path) != stamp:
+                self._written = now
             try:
-                self._files = self._files.put(path, load_text(_read(Path(path)), path))
+                text = _read(Path(path))
+                if not text.strip() and path in self._files.files and not self._is_gone(path, now):
+                    self._emptied[path] = stamp  # to be written anew, most likely
+                    continue
+                if path in self._emptied and not text.strip():
+                    ended.update(self._files.files[path].objects)
+                self._files = self._files.put(path, load_text(text, path))
             except (OSError, ValueError) as error:
                 problems.append(_unreadable(Path(path), error))
                 continue
             self._stamps[path] = stamp
+            self._emptied.pop(path, None)
+            self._missing.pop(path, None)
         for path in [path for path in self._stamps if path not in present]:
-            if not any(Path(path).is_relative_to(root) for root in away):
+            if not any(Path(path).is_relative_to(root) for root in away) and self._is_gone(path, now):
+                ended.update(self._files.files[path].objects)
                 self._files = self._files.remove(path)
                 del self._stamps[path]
         objects, doubles = self._files.objects()
+        for key in self._objects.keys() & self._missing.keys() & objects.keys():
+            del self._missing[key]
+        for key in [key for key in self._objects if key not in objects and key not in ended and not self._is_gone(key, now)]:
+            objects[key] = self._objects[key]
         changes = difference(self._objects, objects)
         self._objects = objects
         self._problems = (*problems, *self._files.problems(), *doubles)
         return Changes(changes, self._problems)
 
+    def _is_gone(self, what: str | ObjectKey, now: float) -> bool:
+        """Whether what is not there counts as deleted by now."""
+        since = self._missing.setdefault(what, now)
+        gone = now - max(since, self._written) >= GONE_AFTER_S or now - since >= GONE_AT_LAST_S
+        if gone:
+            del self._missing[what]
+        return gone
+
     async def watch(self) -> AsyncGenerator[Changes, None]:
         """The first state at once, then a `Changes` whenever objects or problems are different."""
-        first = await asyncio.to_thread(self.scan)
+        clock = asyncio.get_running_loop().time
+        first = await asyncio.to_thread(self.scan, clock())
         yield first
         said = first.problems
         while True:
             async for _ in self._touched():
-                changes = await asyncio.to_thread(self.scan)
+                changes = await asyncio.to_thread(self.scan, clock())
                 if changes.objects or changes.problems != said:
                     said = changes.problems
                     yield changes
@@ -99,7 +134,7 @@ class FolderProvider:
         problems: list[Problem | SourceProblem] = []
         away: list[Path] = []
         for root in self.paths:
-            found, closed = _walk(root)
+            found, closed = _walk(root, set())
             for folder, error in closed:
                 away.append(folder)
                 problems.append(_unreadable(folder, error))
@@ -117,7 +152,8 @@ class FolderProvider:
                     away.append(Path(path))
                     problems.append(_unreadable(Path(path), error))
                     continue
-                present[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+                # The last time is one that nobody can set back, as `cp -p` does with the first.
+                present[path] = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
         return present, problems, away
 
 
@@ -147,9 +183,10 @@ async def _watch(paths: Sequence[Path]) -> AsyncGenerator[None, None]:
         first.cancel()
 
 
-def _walk(root: Path) -> tuple[list[str], list[tuple[Path, OSError]]]:
+def _walk(root: Path, seen: set[tuple[int, int]]) -> tuple[list[str], list[tuple[Path, OSError]]]:
     """The manifest files of a path, and the folders in it that could not be read. Hidden entries are passed over, a ConfigMap
-    volume's `..data` among them: what it holds is reached through the visible links.
+    volume's `..data` among them: what it holds is reached through the visible links. Links to folders are followed, but
+    no folder is looked at twice: `seen` are those that were.
 
     Files are text here: for thousands, at every change, paths as objects would take longer than looking at the files.
     """
@@ -159,20 +196,32 @@ def _walk(root: Path) -> tuple[list[str], list[tuple[Path, OSError]]]:
     found: list[str] = []
     closed: list[tuple[Path, OSError]] = []
     try:
-        entries = list(os.scandir(root))
+        status = os.stat(root)
+        if (identity := (status.st_dev, status.st_ino)) in seen:
+            return [], []
+        seen.add(identity)
+        # Folders themselves come before links to them, so that a file has the same path every time.
+        entries = sorted(os.scandir(root), key=lambda entry: (entry.is_symlink(), entry.name))
     except OSError as error:
         return [], [(root, error)]
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir(follow_symlinks=False):
-            below, closed_below = _walk(root / entry.name)
+        if _is_folder(entry):
+            below, closed_below = _walk(root / entry.name, seen)
             found += below
             # A folder that went away since it was listed is deleted, not closed to us.
             closed += [item for item in closed_below if not isinstance(item[1], FileNotFoundError)]
         elif entry.name.endswith(SUFFIXES) and _may_be_file(entry):
             found.append(within + entry.name)
     return found, closed
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
