@@ -182,6 +182,22 @@ async def test_endpoints_that_cannot_be_reached_leave_their_share_to_the_next_zo
             assert [(await ask(client)).by for _ in range(20)] == ["b"] * 20
 
 
+async def test_endpoints_that_say_again_and_again_that_they_are_overloaded_leave_their_share_to_the_next_zone(tmp_path) -> None:
+    port = free_port()
+    async with upstreams("a", "b") as found:
+        here = Endpoint(LOOPBACK, found["a"].port, zone="z1")
+        there = Endpoint(LOOPBACK, found["b"].port, zone="z2")
+        base = model(http([rule(to("x"))]))
+        served = with_backend(base, Backend(cluster_key("x"), "http1", prefer="zone"), here, there)
+        async with proxy(tmp_path, served, bound(80, port, zone="z1"), port) as running, running.client() as client:
+            found["a"].script += [503] * 5
+            assert [(await ask(client)).status for _ in range(5)] == [503] * 5
+            assert [(await ask(client)).by for _ in range(20)] == ["b"] * 20
+            async with asyncio.timeout(20):
+                while (await ask(client)).by != "a":  # it is tried again, and can
+                    pass
+
+
 async def test_host_names_are_resolved_while_serving(tmp_path) -> None:
     port = free_port()
     async with upstreams("a") as found:

@@ -55,6 +55,8 @@ def cluster(backend: Backend, endpoints: Endpoints | None, context: ClusterConte
         **({"lb_policy": "LEAST_REQUEST"} if backend.picker is None else picked_endpoints(backend.picker)),
         **_http_options(backend),
     }
+    if backend.prefer is not None:
+        fields["outlier_detection"] = _OUTLIERS | _OVERLOADED
     if endpoints is None:
         fields |= _EDS
     else:
@@ -85,6 +87,13 @@ _OUTLIERS: Final[Fields] = {
     "base_ejection_time": timedelta(seconds=5),
     "max_ejection_time": timedelta(seconds=30),
     "max_ejection_percent": number(100),
+}
+
+_OVERLOADED: Final[Fields] = {
+    # Near endpoints take everything, so those that say again and again that they cannot (502, 503, 504) are passed over too:
+    # only then does their share go to the next zone.
+    "consecutive_gateway_failure": number(5),
+    "enforcing_consecutive_gateway_failure": number(100),
 }
 
 _EDS: Final[Fields] = {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}
