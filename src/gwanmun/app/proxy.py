@@ -247,9 +247,9 @@ class Proxy:
         began = time.monotonic()
         total = self.options.drain
         log.info("draining", seconds=total.total_seconds())
-        if not await self._admin.is_ready():
-            return  # it never served: nobody is to be waited for
-        with contextlib.suppress(AdminError):
+        with contextlib.suppress(AdminError):  # busy, perhaps; that it gives no answer does not mean that it serves nobody
+            if (await self._admin.server_info()).state in ("PRE_INITIALIZING", "INITIALIZING"):
+                return  # it never served: nobody is to be waited for
             await self._admin.fail_health_checks()
         settle = min(self.options.settle, total)
         await asyncio.wait((ended,), timeout=settle.total_seconds())
@@ -263,7 +263,7 @@ class Proxy:
             await asyncio.sleep(self.options.refresh_seconds)
             try:
                 changed = await asyncio.to_thread(credentials.refresh)
-            except CredentialsError as error:
+            except (CredentialsError, OSError) as error:  # the next look may find it mended; without any, the token expires
                 log.warning("credentials_unreadable", message=str(error))
             else:
                 if changed:

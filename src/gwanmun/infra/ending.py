@@ -15,21 +15,34 @@ from gwanmun.infra.rundir import AlreadyRunningError, Lock, RunDir, State
 _POLL_SECONDS = 0.05
 
 
+_SILENT_TIMES = 3
+"""So many answers in a row have to fail before nobody is there. One is late where Envoy's main thread is busy."""
+
+
 async def drain(admin: Admin, grace: timedelta) -> int:
     """Take no new connections and wait until nothing is in flight, for `grace` at most.
 
     Returns how many requests and connections are still in use then: 0 if all have finished, or nobody answers.
     """
-    unfinished = 0
+    unfinished = silent = 0
+    told = False
     try:
         async with asyncio.timeout(grace.total_seconds()):
-            # In this order: connections that live on learn from their next answer that they are to be closed.
-            await admin.fail_health_checks()
-            await admin.drain_listeners()
-            while unfinished := await admin.unfinished():  # noqa: ASYNC110 (Envoy tells nobody: it has to be asked)
+            while silent < _SILENT_TIMES:
+                try:
+                    if not told:
+                        # In this order: connections that live on learn from their next answer that they are to be closed.
+                        await admin.fail_health_checks()
+                        await admin.drain_listeners()
+                        told = True
+                    unfinished = await admin.unfinished()
+                except AdminError:
+                    silent += 1
+                else:
+                    if not unfinished:
+                        return 0
+                    silent = 0
                 await asyncio.sleep(_POLL_SECONDS)
-    except AdminError:
-        return 0
     except TimeoutError:
         return unfinished
     return 0

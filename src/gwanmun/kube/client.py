@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 import msgspec
@@ -42,7 +42,7 @@ class KubeConfigError(Exception):
 
 
 class UnreachableError(Exception):
-    """The API server did not answer."""
+    """The API server did not answer, or something else did in its place, or we have no way to say who we are just now."""
 
 
 class ApiError(Exception):
@@ -53,6 +53,10 @@ class ApiError(Exception):
         self.code = code
         self.reason = reason
         self.retry_after = retry_after
+
+
+_UNREACHABLE: Final = (httpx2.RequestError, ConfigError, OSError)
+"""The last but one: a token's file that is away while it is renewed, a plugin for logging in that fails."""
 
 
 class _Failure(msgspec.Struct, rename="camel"):
@@ -136,10 +140,13 @@ class KubeClient:
         headers = {"accept": JSON} if body is None else {"accept": JSON, "content-type": content_type}
         try:
             answer = await self._http.request(method, path, content=content, headers=headers, params=parameters)
-        except (httpx2.TransportError, OSError) as error:
+        except _UNREACHABLE as error:
             raise UnreachableError(f"{self.server} does not answer ({type(error).__name__}: {error})") from None
         if answer.is_error:
             raise _refusal(answer, answer.content)
+        if not answer.is_success or not answer.content.lstrip().startswith(b"{"):
+            # A proxy or load balancer in front of it: a login page, a redirect, an empty 200 while it starts.
+            raise UnreachableError(f"{self.server} answered {answer.status_code} with something that is no object")
         return bytes(answer.content)
 
     async def get(self, path: str, **parameters: str) -> Any:
@@ -170,10 +177,10 @@ class KubeClient:
         timeout = httpx2.Timeout(_TIMEOUT_S, read=_SILENCE_S, pool=None)
         try:
             async with self._http.stream("GET", path, params=parameters, headers={"accept": JSON}, timeout=timeout) as answer:
-                if answer.is_error:
+                if not answer.is_success:
                     raise _refusal(answer, await answer.aread())
                 yield answer.aiter_bytes()
-        except httpx2.TransportError as error:
+        except _UNREACHABLE as error:
             raise UnreachableError(f"{self.server} ended the answer ({type(error).__name__}: {error})") from None
 
 
