@@ -54,7 +54,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [backendtlspolicies, gateways, grpcroutes, httproutes, listenersets, referencegrants, tcproutes, tlsroutes, udproutes]
   verbs: [get, list, watch]
 - apiGroups: [gwanmun.dev, kgateway.dev]
-  resources: ["*"]
+  resources: [backends]
   verbs: [get, list, watch]
 - apiGroups: [inference.networking.k8s.io]
   resources: [inferencepools]
@@ -73,16 +73,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     - tcproutes/status
     - tlsroutes/status
     - udproutes/status
-  verbs: [get, patch, update]
+  verbs: [patch]
 - apiGroups: [gwanmun.dev, kgateway.dev]
-  resources: ["*/status"]
-  verbs: [get, patch, update]
+  resources: [backends/status]
+  verbs: [patch]
 - apiGroups: [inference.networking.k8s.io]
   resources: [inferencepools/status]
-  verbs: [get, patch, update]
-- apiGroups: ["", events.k8s.io]
+  verbs: [patch]
+- apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 # Run the proxies of each Gateway.
 - apiGroups: [""]
   resources: [configmaps, serviceaccounts, services]
