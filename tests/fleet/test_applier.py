@@ -3,16 +3,46 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
 
 from fleet.test_apply import Api, objects
 from fleet.test_certificates import owner
+from gwanmun.api.references import GATEWAY_GROUP
 from gwanmun.app.applying import Applier, Objects
+from gwanmun.infra.fleet.apply import Owner
 from gwanmun.infra.fleet.certificates import Issuer, certificates_for
+from gwanmun.infra.fleet.owners import given_up
+from gwanmun.kube import ApiError
 from gwanmun.names import NamespacedName
 
 GW = NamespacedName("ai", "gw")
 INSTANCE = "gwanmun-system.gwanmun"
+
+
+class Cluster(Api):
+    """An API server that has Gateways, too. `refuses` is what it says of them and of their classes instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses: ApiError | None = None
+        self.asked: list[str] = []
+
+    async def get(self, path: str, **parameters: str) -> Any:
+        self.asked.append(path.rpartition("/")[2])
+        if self.refuses is not None and path.startswith(f"/apis/{GATEWAY_GROUP}/"):
+            raise self.refuses
+        return await super().get(path, **parameters)
+
+    def put_gateway(self, controller: str) -> None:
+        for path, kind, spec in (
+            ("namespaces/ai/gateways/gw", "Gateway", {"gatewayClassName": "gwanmun"}),
+            ("gatewayclasses/gwanmun", "GatewayClass", {"controllerName": controller}),
+        ):
+            self.objects[f"/apis/{GATEWAY_GROUP}/v1/{path}"] = {"kind": kind, "metadata": {}, "spec": spec}
 
 
 class Desk:
@@ -22,9 +52,12 @@ class Desk:
         self.api = api
         self.wanted: dict[NamespacedName, Objects] = {}
         self.troubled: list[NamespacedName] = []
-        self.sees_all = True
         self.applier = Applier(
-            api, self._wanted_of, instance=INSTANCE, troubled=self.troubled.append, sees_all=lambda: self.sees_all
+            api,
+            self._wanted_of,
+            instance=INSTANCE,
+            troubled=self.troubled.append,
+            given_up=partial(given_up, api, controllers=("gwanmun.dev/controller",)),
         )
 
     def _wanted_of(self, gateway: NamespacedName) -> Objects | None:
@@ -81,26 +114,85 @@ async def test_a_new_leader_takes_away_what_nobody_wants_any_more() -> None:
         await second.until([], api.kinds)
 
 
-async def test_who_cannot_read_gateways_takes_nothing_away() -> None:
-    api = Api()
+async def a_fleet_on(api: Api) -> None:
     async with desk(api) as first:
         first.want(GW, objects())
         first.applier.lead(True)
-        await first.until(EVERYTHING, api.kinds)
-        first.sees_all = False
-        first.want(GW, None)
-        await first.until([GW], lambda: first.troubled)
-        assert api.kinds() == EVERYTHING
+        await first.until(EVERYTHING, lambda: fleet_kinds(api))
+
+
+def fleet_kinds(api: Api) -> list[str]:
+    return [kind for kind in api.kinds() if kind not in ("Gateway", "GatewayClass", "ListenerSet")]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        pytest.param(403, "Forbidden", id="refused"),
+        pytest.param(401, "Unauthorized", id="unknown to it"),
+        pytest.param(404, "", id="the CRD is missing"),
+        pytest.param(500, "InternalError", id="broken"),
+    ],
+)
+async def test_who_cannot_read_gateways_takes_nothing_away(code: int, reason: str) -> None:
+    api = Cluster()
+    await a_fleet_on(api)
+    api.refuses = ApiError(code, reason, "no")
+    async with desk(api) as second:  # it knows of no Gateway at all
+        second.applier.lead(True)
+        with capture_logs() as logs:
+            await second.until(True, lambda: any("cannot tell whether Gateway ai/gw" in str(entry) for entry in logs))
+        second.want(GW, None)
+        await second.until([GW], lambda: second.troubled)
+        assert fleet_kinds(api) == EVERYTHING
+        api.refuses = None
+        await second.until([], lambda: fleet_kinds(api))
+
+
+async def test_a_gateway_that_is_there_keeps_its_proxies_while_its_class_is_ours() -> None:
+    api = Cluster()
+    await a_fleet_on(api)
+    api.put_gateway("gwanmun.dev/controller")
+    async with desk(api) as second:  # it does not know of this Gateway, whatever the reason
+        second.applier.lead(True)
+        await second.until(True, lambda: "gwanmun" in api.asked)  # its class: nobody else is called so
+        second.want(GW, None)
+        await second.until([GW], lambda: second.troubled)
+        assert fleet_kinds(api) == EVERYTHING
+
+
+async def test_a_gateway_of_another_controllers_class_loses_its_proxies() -> None:
+    api = Cluster()
+    await a_fleet_on(api)
+    api.put_gateway("another.dev/controller")
     async with desk(api) as second:
-        second.sees_all = False
-        other = NamespacedName("ai", "other")
-        second.want(other, ())
         second.applier.lead(True)
-        await second.until([other], lambda: second.troubled)  # it has worked, and would have swept after that
-        assert api.kinds() == EVERYTHING
-        second.sees_all = True
-        second.applier.lead(True)
-        await second.until([], api.kinds)
+        await second.until([], lambda: fleet_kinds(api))
+
+
+async def test_a_gateway_without_its_class_or_on_its_way_has_given_up() -> None:
+    api = Cluster()
+    api.put_gateway("gwanmun.dev/controller")
+    owner = Owner("Gateway", *GW)
+    assert not await given_up(api, owner, ["gwanmun.dev/controller"])
+    del api.objects[f"/apis/{GATEWAY_GROUP}/v1/gatewayclasses/gwanmun"]
+    assert await given_up(api, owner, ["gwanmun.dev/controller"])
+    api.put_gateway("gwanmun.dev/controller")
+    api.objects[f"/apis/{GATEWAY_GROUP}/v1/namespaces/ai/gateways/gw"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert await given_up(api, owner, ["gwanmun.dev/controller"])
+
+
+async def test_an_older_version_is_asked_where_the_newest_is_not_served() -> None:
+    class Old(Cluster):
+        async def get(self, path: str, **parameters: str) -> Any:
+            if path.startswith(f"/apis/{GATEWAY_GROUP}/v1/"):
+                raise ApiError(404, "", "404 page not found")
+            return await super().get(path.replace("/v1beta1/", "/v1/"), **parameters)
+
+    api = Old()
+    assert await given_up(api, Owner("Gateway", *GW), ["gwanmun.dev/controller"])
+    api.put_gateway("gwanmun.dev/controller")
+    assert not await given_up(api, Owner("Gateway", *GW), ["gwanmun.dev/controller"])
 
 
 async def test_a_defect_in_working_out_one_gateway_harms_no_other() -> None:

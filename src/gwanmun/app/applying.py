@@ -6,15 +6,16 @@ What may be touched at all is for `infra.fleet.apply` to say.
 
 import asyncio
 import contextlib
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from gwanmun.infra.fleet.apply import Fleet, FleetClient, Owner, Problem
-from gwanmun.kube import UnreachableError
+from gwanmun.kube import ApiError, UnreachableError
 from gwanmun.names import NamespacedName
 
 Objects = tuple[dict[str, Any], ...]
@@ -36,8 +37,8 @@ class ApplyStats:
 
 class Applier:
     """Owns what is to be done. `objects_of` says what a Gateway is to have; None: it is not ours any more. `troubled` hears
-    of Gateways whose problems are others now. `sees_all` tells whether all Gateways and their classes are known: nothing is
-    taken away on the word of somebody who cannot see who wants it.
+    of Gateways whose problems are others now. `given_up` asks the API server whether an owner does not want its objects any
+    more (raising ApiError and UnreachableError): that nobody here knows of a Gateway is no reason to take its proxies away.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class Applier:
         *,
         instance: str,
         troubled: Callable[[NamespacedName], None],
-        sees_all: Callable[[], bool],
+        given_up: Callable[[Owner], Awaitable[bool]],
         namespaces: Collection[str] = (),
     ) -> None:
         """`namespaces` are those that are served; none: all of them."""
         self.stats = ApplyStats()
-        self._sees_all = sees_all
+        self._given_up = given_up
         self._fleet = Fleet(client, instance, namespaces)
         self._objects_of = objects_of
         self._troubled = troubled
@@ -64,14 +65,15 @@ class Applier:
         self._news = asyncio.Event()
         self._leading = False
         self._current = False
-        self._swept = False
+        self._sweep_at = 0.0
+        self._sweeps_failed = 0
         self._complained: set[str] = set()
 
     def lead(self, leading: bool) -> None:
         """Whether we are the one that applies. Precondition: `touch` has been told of every Gateway that there is."""
         self._leading = leading
         if leading:
-            self._current = self._swept = False
+            self._current, self._sweep_at = False, 0.0
             self.touch(*self._known)
         self._news.set()
 
@@ -98,6 +100,7 @@ class Applier:
                 await asyncio.wait_for(self._news.wait(), max(0.0, again - asyncio.get_running_loop().time()))
             if asyncio.get_running_loop().time() >= again:  # however much news there was meanwhile
                 again = asyncio.get_running_loop().time() + _AGAIN_S
+                self._sweep_at = 0.0  # what was kept then may have been given up
                 self.look_again(*self._known)
             self._news.clear()
             if self._leading:
@@ -112,15 +115,33 @@ class Applier:
             for gateway in batch:
                 del self._due[gateway]
             await asyncio.gather(*(self._apply(gateway) for gateway in batch))
-        if self._leading and not self._swept and not self._sees_all():
-            self._later()
-        elif self._leading and not self._swept:
-            owners = {Owner("Gateway", *gateway) for gateway in self._known}
-            problems = await self._fleet.sweep(owners.union(*self._owners.values()))
-            self._swept = not problems
-            self._complain("objects of former Gateways", problems)
-            if problems:
-                self._later()
+        if self._leading and asyncio.get_running_loop().time() >= self._sweep_at:
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Delete what is of owners that nobody here knows, once they have given it up. What fails is tried again later."""
+        problems = await self._sweep_now()
+        self._complain("objects of former Gateways", problems)
+        self._sweeps_failed = self._sweeps_failed + 1 if problems else 0
+        if problems:
+            wait = _retry_after(self._sweeps_failed)
+            self._sweep_at = asyncio.get_running_loop().time() + wait
+            asyncio.get_running_loop().call_later(wait, self._news.set)
+        else:
+            self._sweep_at = math.inf
+
+    async def _sweep_now(self) -> tuple[Problem, ...]:
+        known = {Owner("Gateway", *gateway) for gateway in self._known}.union(*self._owners.values())
+        kept: set[Owner] = set()
+        problems: list[Problem] = []
+        for owner in sorted(self._fleet.owners - known):
+            try:
+                if not await self._given_up(owner):
+                    kept.add(owner)
+            except (ApiError, UnreachableError) as error:
+                kept.add(owner)
+                problems.append(Problem(f"cannot tell whether {owner} is still there: {error}", serving=False))
+        return (*problems, *await self._fleet.sweep(known | kept))
 
     async def _look(self) -> bool:
         """See what is there. False where nobody answers."""
@@ -141,12 +162,12 @@ class Applier:
             log.exception("fleet_not_worked_out", gateway=str(gateway))
             self._troubled_by(gateway, [Problem(f"the proxies could not be worked out: {error!r}", serving=False)])
             return
-        if objects is None and not self._sees_all():
-            self._troubled_by(gateway, [Problem("kept until Gateways and their classes can be read", serving=False)])
-            return
-        wanted = _by_owner(objects or ())
         # Its own come first: those of its ListenerSets are no use without them.
         main = Owner("Gateway", *gateway)
+        if objects is None and (kept := await self._kept(main)):
+            self._troubled_by(gateway, kept)
+            return
+        wanted = _by_owner(objects or ())
         owners = [main, *sorted((wanted.keys() | self._owners.get(gateway, frozenset())) - {main})]
         problems: list[Problem] = []
         for owner in owners:
@@ -158,6 +179,17 @@ class Applier:
             self._owners.pop(gateway, None)
             return
         self._owners[gateway] = frozenset(owners)
+
+    async def _kept(self, owner: Owner) -> list[Problem]:
+        """Why the owner's objects stay although nothing is wanted for it; nothing where it has given them up."""
+        if owner not in self._fleet.owners:
+            return []
+        try:
+            if await self._given_up(owner):
+                return []
+        except (ApiError, UnreachableError) as error:
+            return [Problem(f"kept, as it cannot be told whether {owner} is still there: {error}", serving=False)]
+        return [Problem(f"kept, as {owner} is there and its class is ours, but cannot be read here", serving=False)]
 
     def _troubled_by(self, gateway: NamespacedName, problems: Sequence[Problem]) -> None:
         """What is in the way of a Gateway, if anything: told, and tried again later."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -34,6 +34,7 @@ from gwanmun.app.scopes import ScopeKey, Scopes, Update
 from gwanmun.infra.fleet import FleetOptions
 from gwanmun.infra.fleet.certificates import Issuer
 from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
+from gwanmun.infra.fleet.owners import given_up
 from gwanmun.infra.xdstls import XdsTls, XdsTlsError, XdsTlsOptions
 from gwanmun.kube import ApiError, KubeClient, KubeConfigError, UnreachableError, connection
 from gwanmun.kube.election import Election
@@ -55,8 +56,6 @@ from gwanmun.xds_server.subscription import Rejection
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 LEASE = "gwanmun-controller"
-_WANTING: Final = ((GATEWAY_GROUP, "Gateway"), (GATEWAY_GROUP, "GatewayClass"))
-"""The kinds that say who wants proxies."""
 _REFRESH_TLS_S = 3600.0
 _START_AGAIN_S = (0.5, 10.0)
 _MOST_PROBLEMS = 5
@@ -180,7 +179,7 @@ class Controller:
             self._fleets.objects,
             instance=self.options.fleet.instance,
             troubled=self._gateway_changed,
-            sees_all=partial(self.provider.has_listed, *_WANTING),
+            given_up=partial(given_up, client, controllers=self.settings.controller_names),
             namespaces=self.options.namespaces,
         )
         self.election = Election(

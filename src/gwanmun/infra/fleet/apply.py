@@ -100,6 +100,11 @@ class Fleet:
         self._labels = ours(instance)
         self._live: dict[_Identity, _Live] = {}
 
+    @property
+    def owners(self) -> frozenset[Owner]:
+        """Those that have objects."""
+        return frozenset(live.owner for live in self._live.values())
+
     async def relist(self) -> tuple[Problem, ...]:
         """Look at what there is. Raises UnreachableError; a kind that may not be listed is a problem and no obstacle."""
         live: dict[_Identity, _Live] = {}

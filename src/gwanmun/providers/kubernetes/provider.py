@@ -92,11 +92,6 @@ class KubernetesProvider:
         """The kinds that we may not list."""
         return tuple(sorted(followed.name for followed in self._followed if followed.said == _FORBIDDEN))
 
-    def has_listed(self, *kinds: tuple[str, str]) -> bool:
-        """Whether all objects of these kinds (group and name) are known. They are not where we are refused or the kind is not
-        served: then it counts as empty, and only who asks here learns that this is for want of knowledge."""
-        return all(one.listed for one in self._followed if (one.group, one.kind.kind) in kinds)
-
     def count(self) -> dict[str, int]:
         """How many objects are known of each kind."""
         counts: dict[str, int] = {}
@@ -192,7 +187,6 @@ class KubernetesProvider:
     def _missing(self, followed: "_Followed") -> float:
         """Try the next older version; after the oldest the kind is not there."""
         followed.replica.expire()
-        followed.listed = False
         followed.version_index += 1
         if followed.version_index < len(followed.replica.kind.versions):
             return 0.0
@@ -209,7 +203,6 @@ class KubernetesProvider:
     def _refused(self, followed: "_Followed", error: ApiError) -> float:
         """Seconds to wait; few at first."""
         self.stats.refused += 1
-        followed.listed = False
         followed.refusals += 1
         if followed.refusals < _REFUSED_FOR_GOOD:
             return _BACKOFF_S[0] * 2.0**followed.refusals * (0.5 + self._draw())
@@ -243,7 +236,6 @@ class KubernetesProvider:
                 parameters["continue"] = replica.next_page
             self._take(replica.page(await self._client.call("GET", followed.path, parameters=parameters)))
         followed.misses = 0
-        followed.listed = True
         _answered(followed)
         self._settled(followed)
 
@@ -285,7 +277,6 @@ class _Followed:
     refusals: int = 0
     failures: int = 0
     settled: bool = False
-    listed: bool = False
     said: str = ""
 
     def __post_init__(self) -> None:
