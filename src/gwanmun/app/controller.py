@@ -11,7 +11,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ from gwanmun.infra.fleet.certificates import Issuer
 from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
 from gwanmun.infra.fleet.owners import given_up
 from gwanmun.infra.xdstls import XdsTls, XdsTlsError, XdsTlsOptions
-from gwanmun.kube import ApiError, KubeClient, KubeConfigError, UnreachableError, connection
+from gwanmun.kube import ApiError, KubeClient, KubeConfigError, Present, UnreachableError, connection
 from gwanmun.kube.election import Election
 from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesProvider
@@ -172,7 +172,7 @@ class Controller:
             self.document_of,
             clock=time.monotonic,
             now=_wall_time,
-            written=lambda key, present, document: events.tell(key, present, notes(key, present.status, document)),
+            written=partial(_tell, events, namespaces=self.options.namespaces),
         )
         self._applier = Applier(
             client,
@@ -380,6 +380,15 @@ class Controller:
             before = tls.bundle
             if await _refreshed(tls) and tls.bundle != before and self._applier is not None:
                 self._applier.touch(*self._fleets.gateways)
+
+
+def _tell(
+    events: EventWriter, key: ObjectKey, present: Present, document: Mapping[str, Any], *, namespaces: Collection[str]
+) -> None:
+    """Events of what was written. Those of objects without a namespace go to `default`, where a controller with namespaces of
+    its own may have no right to write any."""
+    if key.namespace or not namespaces or "default" in namespaces:
+        events.tell(key, present, notes(key, present.status, document))
 
 
 def _utc_now() -> datetime:
