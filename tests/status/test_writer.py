@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from gwanmun.api.decode import decode_json
 from gwanmun.api.kinds import KINDS
-from gwanmun.kube import KubeClient, Present
+from gwanmun.kube import ApiError, KubeClient, Present
 from gwanmun.names import ObjectKey
 from gwanmun.status.writer import StatusWriter, WriterOptions
 
@@ -49,6 +51,7 @@ class SlowServer(KubeClient):
         self.answers = asyncio.Event()
         self.came = asyncio.Condition()
         self.writes: list[tuple[str, str, list[str]]] = []
+        self.refusal: ApiError | None = None
 
     async def call(self, method: str, path: str, **options: Any) -> bytes:
         name, body = path.split("/")[-2], options["body"]
@@ -57,6 +60,8 @@ class SlowServer(KubeClient):
             self.writes.append((name, body["metadata"]["resourceVersion"], parents))
             self.came.notify_all()
         await self.answers.wait()
+        if self.refusal is not None:
+            raise self.refusal
         return document(name, "written", *parents)
 
     async def until(self, writes: int) -> None:
@@ -67,7 +72,7 @@ class SlowServer(KubeClient):
 @asynccontextmanager
 async def writing(server: SlowServer, *names: str) -> AsyncIterator[StatusWriter]:
     """A writer with two slots that has something to say of every object. It must be alive in the end."""
-    options = WriterOptions(frozenset({OURS}), concurrency=2, per_second=10_000, settle=0.0, retry=0.01)
+    options = WriterOptions(frozenset({OURS}), concurrency=2, per_second=10_000, settle=0.0, retry=0.01, retry_refused=0.01)
     clock = asyncio.get_running_loop().time
     writer = StatusWriter(server, options, lambda _: {"parents": [entry(OURS)]}, clock=clock, now=lambda: THEN)
     writer.lead(True)
@@ -120,3 +125,56 @@ async def test_who_does_not_lead_remembers_nothing_of_what_is_gone() -> None:
         writer.observe({key("a"): present("a", "1")})
         writer.observe({key("a"): None})
         assert writer.backlog == 0
+
+
+RIGHT = ApiError(
+    403, "Forbidden", 'User "x" cannot patch resource "httproutes/status" in API group "gateway.networking.k8s.io"'
+)
+QUOTA = ApiError(403, "Forbidden", "exceeded quota: few")
+ENDING = ApiError(403, "Forbidden", "unable to create new content in namespace ai because it is being terminated")
+
+
+async def refused(writer: StatusWriter, server: SlowServer, refusal: ApiError, version: str) -> None:
+    """Both objects are refused again and again, then taken."""
+    server.refusal = refusal
+    writer.observe({key(name): present(name, version) for name in ("a", "b")})
+    await server.until(len(server.writes) + 6)
+    server.refusal = None
+    async with asyncio.timeout(10):
+        while writer.backlog:  # noqa: ASYNC110 - a writer has no event for having nothing to do
+            await asyncio.sleep(0.01)
+
+
+async def test_a_missing_right_is_told_once_and_again_when_it_is_missing_again() -> None:
+    server = SlowServer()
+    server.answers.set()
+    with capture_logs() as logs:
+        async with writing(server) as writer:
+            await refused(writer, server, RIGHT, "1")
+            assert [one["event"] for one in logs] == ["status_not_written"]
+            await refused(writer, server, RIGHT, "2")
+    assert ["httproutes/status" in one["grant"] for one in logs] == [True, True]
+
+
+async def test_only_a_missing_right_asks_for_a_grant() -> None:
+    server = SlowServer()
+    server.answers.set()
+    with capture_logs() as logs:
+        async with writing(server) as writer:
+            await refused(writer, server, QUOTA, "1")
+            await refused(writer, server, ENDING, "2")
+    assert {one["problem"] for one in logs} == {"exceeded quota: few"}
+    assert not any("grant" in one for one in logs)
+
+
+async def test_what_is_gone_is_not_tried_again() -> None:
+    server = SlowServer()
+    server.refusal = RIGHT
+    with capture_logs() as logs:
+        async with writing(server, "a") as writer:
+            await server.until(1)
+            writer.observe({key("a"): None})
+            server.answers.set()
+            await asyncio.sleep(0.05)
+            assert writer.backlog == 0
+    assert (len(server.writes), logs) == (1, [])

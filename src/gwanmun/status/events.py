@@ -82,7 +82,7 @@ class EventWriter:
         self._queue: asyncio.Queue[tuple[ObjectKey, Present, Note]] = asyncio.Queue(_QUEUE)
         self._said: dict[tuple[ObjectKey, Note], float] = {}
         self._serial = 0
-        self._complained = False
+        self._refused_in: str | None = None  # a namespace; that it works in another one says nothing of this
 
     def tell(self, key: ObjectKey, present: Present, found: Iterable[Note]) -> None:
         """Send these, if there is room for them."""
@@ -108,13 +108,17 @@ class EventWriter:
             try:
                 await self._client.call("POST", collection_path("", "v1", "events", namespace), body=body)
             except (ApiError, UnreachableError) as error:
-                self._complain(error)
+                self._complain(error, namespace)
+            else:
+                self._refused_in = None if self._refused_in == namespace else self._refused_in
             await asyncio.sleep(1 / _PER_SECOND)
 
-    def _complain(self, error: ApiError | UnreachableError) -> None:
-        """Once, and only where something can be done about it: an event that is lost is no harm."""
-        if isinstance(error, ApiError) and error.code == 403 and missing_right(str(error)) and not self._complained:
-            self._complained = True
+    def _complain(self, error: ApiError | UnreachableError, namespace: str) -> None:
+        """Once until it is mended, and only where something can be done about it: an event that is lost is no harm."""
+        if not (isinstance(error, ApiError) and error.code == 403 and missing_right(str(error))):
+            return
+        if self._refused_in is None:
+            self._refused_in = namespace
             log.warning("events_refused", problem=str(error), grant='apiGroups: [""], resources: ["events"], verbs: ["create"]')
 
 

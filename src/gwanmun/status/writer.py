@@ -78,7 +78,7 @@ class StatusWriter:
         self._serial = count()
         self._news = asyncio.Event()
         self._leading = False
-        self._complained: set[tuple[int, str]] = set()
+        self._refused: dict[ObjectKey, tuple[int, str]] = {}  # what each object suffers that was told or is told by another
 
     def lead(self, leading: bool) -> None:
         """Whether we are the one that writes. Whoever begins to lead looks at everything once."""
@@ -95,6 +95,7 @@ class StatusWriter:
             if present is None:
                 self._present.pop(key, None)
                 self._rest_until.pop(key, None)
+                self._refused.pop(key, None)
                 self._queued.pop(key, None)  # what is left of it in `_due` means nothing any more
             else:
                 self._present[key] = present
@@ -118,6 +119,7 @@ class StatusWriter:
                 present = self._present.get(key)
                 document = None if present is None else self._work_out(key, present)
                 if present is None or document is None:
+                    self._refused.pop(key, None)
                     slots.release()
                     idle += 1
                     if idle % _YIELD_EVERY == 0:
@@ -169,6 +171,7 @@ class StatusWriter:
             self._failed(key, error)
         else:
             self.stats.written += 1
+            self._refused.pop(key, None)
         finally:
             self._busy.discard(key)
             slots.release()
@@ -197,10 +200,10 @@ class StatusWriter:
             )
 
     def _failed(self, key: ObjectKey, error: ApiError | UnreachableError) -> None:
+        if key not in self._present or (isinstance(error, ApiError) and error.code == 404):
+            return  # deleted meanwhile, whether or not the watch has said so
         retry = self._options.retry
         if isinstance(error, ApiError):
-            if error.code == 404:
-                return  # deleted meanwhile
             if error.code == 409:
                 self.stats.conflicts += 1
             else:
@@ -212,15 +215,22 @@ class StatusWriter:
         self._queue(key, self._clock() + retry)
 
     def _complain(self, key: ObjectKey, error: ApiError) -> None:
-        """Once for each kind of refusal: a verb that is missing is missing for all objects."""
-        kind = KINDS[key.group, key.kind]
-        subject = kind.plural if error.code in (401, 403) else str(key)
-        if (error.code, subject) in self._complained:
-            return
+        """Once for each kind of refusal, until no object suffers it any more: then it would be news again."""
         if error.code == 403 and namespace_ends(str(error)):
             return
-        self._complained.add((error.code, subject))
-        grant = ""
+        refusal = _refusal(key, error)
+        known = refusal in self._refused.values()
+        self._refused[key] = refusal
+        if known:
+            return
+        grant = {}
         if error.code == 403 and missing_right(str(error)):
-            grant = f'apiGroups: ["{key.group}"], resources: ["{kind.plural}/status"], verbs: ["patch"]'
-        log.error("status_not_written", object=str(key), problem=str(error), **({"grant": grant} if grant else {}))
+            kind = KINDS[key.group, key.kind]
+            grant = {"grant": f'apiGroups: ["{key.group}"], resources: ["{kind.plural}/status"], verbs: ["patch"]'}
+        log.error("status_not_written", object=str(key), problem=str(error), **grant)
+
+
+def _refusal(key: ObjectKey, error: ApiError) -> tuple[int, str]:
+    """What counts as the same refusal: a right that is missing is missing for all objects, all else is about this one."""
+    for_all = error.code == 401 or (error.code == 403 and missing_right(str(error)))
+    return error.code, KINDS[key.group, key.kind].plural if for_all else str(key)
