@@ -112,6 +112,15 @@ def test_of_an_http_and_a_grpc_route_on_one_host_the_older_is_accepted() -> None
     assert all(rule.match.grpc for rule in rules_of(result))
 
 
+def test_a_conflict_tells_whether_age_or_name_decided() -> None:
+    early, late = "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"
+    aged, twins = http("web", late) + grpc("rpc", early), http("web", early) + grpc("rpc", early)
+    ageless = twins.replace(f', creationTimestamp: "{early}"', "")
+    for manifests, why in ((aged, "is older"), (twins, "comes first by name"), (ageless, "comes first by name")):
+        message = conditions(given(manifests), "HTTPRoute", "web")["Accepted"].message
+        assert message.startswith(f"GRPCRoute ai/rpc {why} and has one of these hostnames on listener "), message
+
+
 def test_a_wildcard_of_the_other_kind_is_in_the_way_as_well() -> None:
     result = given(
         http("web", "2026-01-01T00:00:00Z", "['*.example.com']") + grpc("rpc", "2026-01-01T00:00:01Z", "[a.b.example.com]")

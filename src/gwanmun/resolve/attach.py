@@ -159,10 +159,18 @@ def _without_lost(q: Query, route: ObjectKey, rival: str, attachment: Attachment
         listener, winner = min(lost.items())
         accepted = _rejected(
             "HostnameConflict",
-            f"{winner} is older and has one of these hostnames on listener {listener.name}; an HTTPRoute and a GRPCRoute "
-            "cannot share one",
+            f"{winner} {_precedence(q, winner, route)} and has one of these hostnames on listener {listener.name}; "
+            "an HTTPRoute and a GRPCRoute cannot share one",
         )
     return Attachment(attachment.parent, attachment.target, attachment.gateway, attachment.controller_name, accepted, kept)
+
+
+def _precedence(q: Query, winner: ObjectKey, loser: ObjectKey) -> str:
+    """Why the winner goes first. In a folder routes have no age, and an API server may have made two in one second."""
+    won, lost = q.get(route_head, winner), q.get(route_head, loser)
+    if won is None or lost is None or won.created == lost.created:
+        return "comes first by name"
+    return "is older"
 
 
 def _mixed(q: Query, listener: ListenerKey) -> bool:

@@ -173,7 +173,11 @@ def _accepted(q: Query, policy: ObjectKey, obj: BackendTLSPolicy, judged: Judged
         for target in obj.spec.target_refs
         if target not in foreign
     }
-    lost = [f"{_key(policy, target)} has the older {of}" for target, of in winners.items() if of != policy]
+    lost = [
+        f"{_key(policy, target)} has {of} already, which is older or comes first by name"
+        for target, of in winners.items()
+        if of != policy
+    ]
     if len(lost) == len(winners):
         return _no("Conflicted", "; ".join(lost))
     if judged.problem is not None:
