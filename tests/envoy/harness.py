@@ -5,7 +5,6 @@ Everything binds to loopback on ports that the system picks, and lives in the te
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,13 +20,6 @@ from gwanmun.xds_server import Need, Resource, resource
 from gwanmun.xds_server.resources import ENDPOINTS, ROUTES, SECRET
 
 LOOPBACK = "127.0.0.1"
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 # Envoy

@@ -14,10 +14,11 @@ from typing import Any, Literal
 import grpc
 import httpx
 import trustme
-from harness import LOOPBACK, free_port
+from harness import LOOPBACK
 from proxied import Proxy, Upstream, proxy
 
 import gwanmun
+from free_ports import free_port
 from golden.test_goldens import resolve_text
 from gwanmun.ir import Model
 from gwanmun.names import NamespacedName

@@ -19,12 +19,12 @@ from harness import (
     certificate,
     cluster,
     endpoints,
-    free_port,
     listener,
     routes,
     running_envoy,
 )
 
+from free_ports import free_port
 from gwanmun.xds_server import ProxyState, Publisher, Resource, ResourceSet, ServerOptions, XdsServer, resource
 from gwanmun.xds_server.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 

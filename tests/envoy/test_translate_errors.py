@@ -11,11 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from harness import LOOPBACK, free_port
+from harness import LOOPBACK
 from modelling import bound, cluster_key, exact, header, http, listener_key, model, prefix, rule, to, with_backend
 from proxied import Proxy, Upstream, ask, proxy, upstreams
 
 import gwanmun
+from free_ports import free_port
 from gwanmun.ir import Backend, Endpoint, Host, HttpListener, HttpMatch, InferenceSettings, Respond, Rule
 
 MODULE = Path(gwanmun.__file__).parent / "_native" / "libgwanmun.so"

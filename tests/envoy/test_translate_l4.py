@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from harness import LOOPBACK, free_port
+from harness import LOOPBACK
 from modelling import GATEWAY, ROUTE_GROUP, bound, cluster_key, http, listener_key, model, rule, to, with_backend
 from proxied import ask, proxy, upstreams
 
+from free_ports import free_port
 from gwanmun.ir import (
     Backend,
     ConnectionSettings,

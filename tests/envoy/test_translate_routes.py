@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import free_port
 from modelling import bound, cluster_key, exact, header, http, listener_key, model, prefix, regex, rule, to
 from proxied import Proxy, Upstream, ask, proxy, upstreams
 
+from free_ports import free_port
 from gwanmun.ir import (
     Cors,
     HeaderEdits,

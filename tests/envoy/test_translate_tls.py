@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import trustme
-from harness import LOOPBACK, free_port
+from harness import LOOPBACK
 from modelling import ROUTE_GROUP, bound, cluster_key, http, listener_key, model, rule, to, with_backend
 from proxied import proxy, upstreams
 
+from free_ports import free_port
 from gwanmun.ir import (
     Backend,
     BackendTls,

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ import pytest
 import trustme
 
 from fleet.plane import SCOPE, SERVER_NAME, Mounted, Plane
+from free_ports import free_port
 from gwanmun.app.proxy import Proxy, ProxyOptions
 
 
@@ -29,13 +29,6 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
-        return free
 
 
 @dataclass

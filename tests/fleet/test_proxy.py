@@ -12,8 +12,9 @@ import httpx
 import pytest
 import trustme
 
-from fleet.conftest import Pod, free_port, towards
+from fleet.conftest import Pod, towards
 from fleet.plane import SCOPE, control_plane, one_listener
+from free_ports import free_port
 from gwanmun.app.errors import UserError
 from gwanmun.app.proxy import proxy_options
 from gwanmun.xds_server import ResourceSet

@@ -1,7 +1,6 @@
 """A folder of manifests served as `gwanmun up` does it, on a free port of an address of the tests' own."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -23,13 +22,6 @@ kind: GatewayClass
 metadata: {name: gwanmun}
 spec: {controllerName: gwanmun.dev/gateway-controller}
 """
-
-
-def free_port(address: str = ADDRESS) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def gateway(port: int, *, name: str = "gw", tls: str = "") -> str:

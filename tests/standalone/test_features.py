@@ -17,8 +17,9 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from serving import CLASS, Served, backend, free_port, gateway, ref, route, served, simulated, to, until
+from serving import CLASS, Served, backend, gateway, ref, route, served, simulated, to, until
 
+from free_ports import free_port
 from gwanmun.app.accesslog import find_request
 from gwanmun.app.certificates import Authority, tls_secret
 from gwanmun.app.explaining import explain_request

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from serving import CLASS, backend, free_port, gateway, ref, route, served, simulated, to, until
+from serving import CLASS, backend, gateway, ref, route, served, simulated, to, until
 
+from free_ports import free_port
 from gwanmun.app import standalone
 from gwanmun.app.control import ControlClient
 from gwanmun.app.standalone import end

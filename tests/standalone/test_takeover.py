@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import CLASS, HOST, backend, free_port, gateway, route, simulated, to, until
+from serving import CLASS, HOST, backend, gateway, route, simulated, to, until
 
+from free_ports import free_port
 from gwanmun.app.standalone import end
 from gwanmun.infra.admin import Admin
 from gwanmun.infra.rundir import run_directory
