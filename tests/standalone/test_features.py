@@ -22,7 +22,7 @@ from serving import CLASS, Served, backend, gateway, ref, route, served, simulat
 from free_ports import free_port
 from gwanmun.app.accesslog import find_request
 from gwanmun.app.certificates import Authority, tls_secret
-from gwanmun.app.explaining import explain_request
+from gwanmun.app.explaining import explain_request, served_request
 from gwanmun.infra.rundir import run_directory
 from gwanmun.sim.server import SimServer
 from gwanmun.sim.spec import SimSpec, TlsFiles
@@ -507,6 +507,25 @@ async def test_a_request_is_found_by_its_id_and_no_query_is_kept(world: World) -
     assert own.headers["x-request-id"] == "my-own-id"
 
 
+async def test_explain_of_an_id_says_what_became_of_the_request_and_where_such_a_one_goes(world: World) -> None:
+    """Also of one whose model was in the body."""
+    answer = await world.served.ask(
+        CHAT, "POST", host=AI, json={"model": "gpt-4", "messages": [{"role": "user", "content": "Hi"}]}
+    )
+    request_id = answer.headers["x-request-id"]
+    log = run_directory(world.served.folder, os.environ).path / "access.log"
+    await until(lambda: find_request(log, request_id) is not None)
+    told = await asyncio.to_thread(served_request, [world.served.folder], request_id)
+    assert told is not None
+    entry = told["log"]
+    assert told["outcome"].startswith(f"200 after {entry['duration_ms']} ms, by HTTPRoute default/"), told["outcome"]
+    assert f"from {entry['upstream']} of {entry['cluster']}" in told["outcome"]
+    rule = told["outcome"].split(", ")[1].removeprefix("by ")
+    assert told["explanation"]["outcome"] == f"forwarded by {rule}"
+    assert entry["model"] == "gpt-4"
+    assert await asyncio.to_thread(served_request, [world.served.folder], "no-such-id") is None
+
+
 async def test_every_answer_has_a_request_id(world: World) -> None:
     for host, path in (("a.example.com", "/empty"), (AI, CHAT), ("nobody.example.com", "/")):
         assert (await world.served.ask(path, host=host)).headers["x-request-id"]
@@ -514,6 +533,6 @@ async def test_every_answer_has_a_request_id(world: World) -> None:
 
 async def test_explain_of_a_live_gateway_knows_its_ports(world: World) -> None:
     url = f"https://a.example.com:{world.https}/named"
-    told = await asyncio.to_thread(explain_request, world.served.folder, "GET", url, {}, b"", ())
+    told, _ = await asyncio.to_thread(explain_request, [world.served.folder], "GET", url, {}, b"", ())
     assert told["outcome"] == "forwarded by HTTPRoute default/plain rule 1"
     assert told["shares"][0]["backend"] == "default/named"

@@ -1,9 +1,11 @@
 """`gwanmun up` and `demo` as processes: signals, takeovers, a second one, a user without privileges, a missing module."""
 
 import asyncio
+import json
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +19,9 @@ from free_ports import free_port
 from gwanmun.app import standalone
 from gwanmun.app.control import ControlClient
 from gwanmun.app.standalone import end
+from gwanmun.infra.admin import Admin
 from gwanmun.infra.envoy import place_module
+from gwanmun.infra.rundir import run_directory
 from gwanmun.sim.load import Load, Target, http_request
 from gwanmun.sim.spec import SimSpec
 
@@ -171,6 +175,138 @@ async def test_a_killed_ones_envoy_is_ended_by_down(tmp_path: Path) -> None:
             assert f"ended Envoy (process {envoy})" in down.text
         assert not alive(envoy)
         assert await end((manifests,)) == [f"nothing serves {manifests}"]
+
+
+@asynccontextmanager
+async def unfinished_request(port: int) -> AsyncIterator[None]:
+    """A request whose body never comes: it stays in flight until somebody cuts it."""
+    _, writer = await asyncio.open_connection(ADDRESS, port)
+    writer.write(b"POST / HTTP/1.1\r\nhost: a.example.com\r\ncontent-length: 9\r\n\r\n")
+    await writer.drain()
+    try:
+        yield
+    finally:
+        writer.close()
+
+
+async def in_flight(manifests: Path) -> None:
+    admin = Admin(run_directory(manifests, os.environ).admin_socket)
+    async with asyncio.timeout(20):
+        while not await admin.unfinished():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_interrupted_twice_it_ends_at_once_and_says_what_was_cut(tmp_path: Path) -> None:
+    async with (
+        folder(tmp_path) as (manifests, port),
+        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "600") as up,
+    ):
+        envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
+        async with unfinished_request(port):
+            await in_flight(manifests)
+            up.process.send_signal(signal.SIGINT)
+            await up.says("draining for up to 600 s")
+            assert alive(envoy)
+            up.process.send_signal(signal.SIGINT)
+            assert await up.ended() == 0
+        assert "1 requests or connections had not ended and were cut" in up.text
+        assert not alive(envoy)
+
+
+async def test_down_waits_as_long_as_up_lets_requests_finish(tmp_path: Path) -> None:
+    async with (
+        folder(tmp_path) as (manifests, port),
+        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "600") as up,
+    ):
+        envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
+        async with unfinished_request(port):
+            await in_flight(manifests)
+            async with running("down", str(manifests)) as down:
+                await down.says(rf"waiting for gwanmun \(process {up.process.pid}\) to end; requests may finish for 600 s")
+                await up.says("draining for up to 600 s")
+                up.process.send_signal(signal.SIGINT)  # or this test would take as long
+                assert await down.ended() == 0
+                assert f"ended gwanmun (process {up.process.pid})" in down.text
+        assert await up.ended() == 0
+        assert not alive(envoy)
+
+
+async def test_who_watches_is_told_of_the_end(tmp_path: Path) -> None:
+    async with (
+        folder(tmp_path) as (manifests, _),
+        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "0") as up,
+    ):
+        await up.says("Envoy serves")
+        async with running("status", str(manifests), "--watch") as watch:
+            await watch.says("HTTPRoute")
+            up.process.send_signal(signal.SIGINT)
+            assert await up.ended() == 0
+            assert await watch.ended() == 2
+            assert "no gateway serves" in watch.lines[-1]
+        assert "Traceback" not in up.text + watch.text
+
+
+async def test_a_port_that_becomes_free_is_taken(tmp_path: Path) -> None:
+    async with folder(tmp_path) as (manifests, port):
+        with socket.create_server((ADDRESS, port)) as other:
+            async with running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "0") as up:
+                await up.says(rf"tcp port {port} of {ADDRESS} is in use by .*--address")
+                other.close()
+                await up.says(rf"mended: .*tcp port {port} ")
+                async with Load(Target(ADDRESS, port, http_request("GET", "a.example.com", "/"))) as tally:
+                    await until(lambda: tally.statuses[200] > 0)
+
+
+async def test_a_folder_without_manifests_is_told_so(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    async with running("up", str(empty), "--address", ADDRESS, "--drain-seconds", "0") as up:
+        await up.says("there is no manifest in it .*yaml")
+        (empty / "a.yaml").write_text(CLASS)
+        await up.says("mended: .*there is no manifest")
+
+
+async def test_logs_for_programs_say_all_that_people_are_told(tmp_path: Path) -> None:
+    async with (
+        folder(tmp_path) as (manifests, port),
+        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "0", "--log-format", "json") as up,
+    ):
+
+        async def said(event: str, message: str) -> None:
+            def there() -> bool:
+                lines = [json.loads(line) for line in up.lines]
+                return any(line["event"] == event and message in line["message"] for line in lines if "message" in line)
+
+            await until(there, lambda: up.text, 60)
+
+        await said("listening", f"listens on {ADDRESS}:{port}")
+        await said("gateway", "Envoy serves")
+        (manifests / "b.yaml").write_text(route("bad", to("nobody"), host="b.example.com"))
+        await said("problem", "BackendNotFound")
+        (manifests / "b.yaml").unlink()
+        await said("mended", "BackendNotFound")
+
+
+async def test_it_serves_on_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    async with folder(tmp_path) as (manifests, port):
+        reading, writing = os.pipe()
+        arguments = ("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "0")
+        up = await asyncio.create_subprocess_exec(*COMMAND, *arguments, stdout=writing, stderr=writing)
+        os.close(writing)
+        try:
+            await asyncio.to_thread(os.read, reading, 1)
+            os.close(reading)
+            (manifests / "b.yaml").write_text(route("more", to("good"), host="b.example.com"))
+            async with Load(Target(ADDRESS, port, http_request("GET", "b.example.com", "/"))) as tally:
+                await until(lambda: tally.statuses[200] > 0, seconds=60)
+            (manifests / "c.yaml").write_text(route("bad", to("nobody"), host="c.example.com"))
+            (manifests / "d.yaml").write_text(route("last", to("good"), host="d.example.com"))
+            async with Load(Target(ADDRESS, port, http_request("GET", "d.example.com", "/"))) as tally:
+                await until(lambda: tally.statuses[200] > 0, seconds=60)
+            assert up.returncode is None
+        finally:
+            up.send_signal(signal.SIGTERM)
+            assert await up.wait() == 0
 
 
 async def test_the_number_of_workers_is_as_asked(tmp_path: Path) -> None:

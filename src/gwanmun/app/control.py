@@ -4,7 +4,6 @@ HTTP over a unix socket in the run directory, which only its owner can enter. Re
 """
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from gwanmun.infra.rundir import run_directory
 
 SOCKET = "control.sock"
 _LONG_POLL_S = 30.0
+_LAST_ANSWERS_S = 2
 _MAX_BODY = 64 * 1024 * 1024
 
 
@@ -32,7 +32,7 @@ class Controlled(Protocol):
     def status(self) -> dict[str, Any]: ...
     async def changed(self, after: int) -> None: ...
     def envoy_configuration(self, kind: str, name: str) -> dict[str, Any]: ...
-    def explain(self, method: str, url: str, headers: dict[str, str], body: bytes) -> dict[str, Any]: ...
+    def explain(self, method: str, url: str, headers: dict[str, str], body: bytes, taken_by: str) -> dict[str, Any]: ...
     def request_stop(self) -> None: ...
 
 
@@ -41,8 +41,16 @@ async def control_server(gateway: Controlled, directory: Path) -> AsyncIterator[
     """Serve the socket until the block ends."""
     socket = directory / SOCKET
     socket.unlink(missing_ok=True)  # we hold the directory's lock: whoever left it is dead
+    closing = asyncio.Event()
     server = uvicorn.Server(
-        uvicorn.Config(_application(gateway), uds=str(socket), log_config=None, lifespan="off", access_log=False)
+        uvicorn.Config(
+            _application(gateway, closing),
+            uds=str(socket),
+            log_config=None,
+            lifespan="off",
+            access_log=False,
+            timeout_graceful_shutdown=_LAST_ANSWERS_S,
+        )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # signals are the gateway's
     serving = asyncio.create_task(_serve(server))
@@ -51,7 +59,8 @@ async def control_server(gateway: Controlled, directory: Path) -> AsyncIterator[
             await asyncio.sleep(0.005)
         yield
     finally:
-        server.should_exit = server.force_exit = True
+        closing.set()
+        server.should_exit = True
         await serving
         socket.unlink(missing_ok=True)
 
@@ -61,10 +70,17 @@ async def _serve(server: uvicorn.Server) -> None:
     await server._serve()
 
 
-def _application(gateway: Controlled) -> Starlette:
+def _application(gateway: Controlled, closing: asyncio.Event) -> Starlette:
+    """`closing` ends the waits of those who watch, who would otherwise be cut off."""
+
     async def status(request: Request) -> JSONResponse:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(gateway.changed(int(request.query_params.get("after", "-1"))), _LONG_POLL_S)
+        after = int(request.query_params.get("after", "-1"))
+        waits = [asyncio.create_task(gateway.changed(after)), asyncio.create_task(closing.wait())]
+        try:
+            await asyncio.wait(waits, timeout=_LONG_POLL_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         return JSONResponse(gateway.status())
 
     async def xds(request: Request) -> JSONResponse:
@@ -77,7 +93,7 @@ def _application(gateway: Controlled) -> Starlette:
     async def explain(request: Request) -> JSONResponse:
         asked = await request.json()
         try:
-            told = gateway.explain(asked["method"], asked["url"], asked["headers"], asked["body"].encode())
+            told = gateway.explain(asked["method"], asked["url"], asked["headers"], asked["body"].encode(), asked["taken_by"])
         except ValueError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse(told)
@@ -110,7 +126,7 @@ class ControlClient:
     @classmethod
     def of(cls, paths: Sequence[Path]) -> "ControlClient":
         """The one that serves these paths: the first names the run directory."""
-        return cls(run_directory(paths[0], os.environ).path / SOCKET, str(paths[0]))
+        return cls(run_directory(paths[0], os.environ, make=False).path / SOCKET, str(paths[0]))
 
     async def ask(self, method: str, path: str, *, content: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
         # A unix socket: no authorities to read (which takes longer than the call), no proxy to ask.
@@ -122,9 +138,11 @@ class ControlClient:
                 response = await client.request(method, path, params=query, json=content)
             except httpx.TransportError:
                 raise NotRunningError(f'no gateway serves {self._folder}; start one with "gwanmun up {self._folder}"') from None
+        if response.status_code not in (httpx.codes.OK, httpx.codes.BAD_REQUEST):
+            raise UserError(f"the gateway of {self._folder} could not answer ({response.status_code}); its own output says why")
         told: dict[str, Any] = response.json()
         if response.status_code != httpx.codes.OK:
-            raise UserError(told.get("error", f"the gateway answered {response.status_code}"))
+            raise UserError(told["error"])
         return told
 
     async def status(self, after: int = -1) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from gwanmun.explain import Explanation, Request, explain
 from gwanmun.infra.envoy import MODULE
 from gwanmun.infra.rundir import run_directory
 from gwanmun.providers import parse_binding
+from gwanmun.xds.names import rule_in
 
 
 def explanation_document(explanation: Explanation) -> dict[str, Any]:
@@ -27,25 +29,72 @@ def explanation_document(explanation: Explanation) -> dict[str, Any]:
 
 
 def explain_request(
-    folder: Path, method: str, url: str, headers: dict[str, str], body: bytes, bind: Sequence[str]
-) -> dict[str, Any]:
-    """What happens to a request, as plain data. UserError for a URL that is none."""
+    paths: Sequence[Path],
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    body: bytes,
+    bind: Sequence[str],
+    *,
+    taken_by: str = "",
+) -> tuple[dict[str, Any], list[str]]:
+    """What happens to a request, as plain data; and what is wrong with the files, which a running gateway says itself.
+    `taken_by` as in ``explain``. UserError for a URL that is none."""
     from gwanmun.app.control import ControlClient, NotRunningError
 
-    client = ControlClient.of((folder.resolve(),))
-    if not bind and not is_cluster([folder]):
-        asked = {"method": method, "url": url, "headers": headers, "body": body.decode(errors="replace")}
+    in_cluster = is_cluster(paths)
+    if not bind and not in_cluster:
+        client = ControlClient.of([path.resolve() for path in paths])
+        asked = {"method": method, "url": url, "headers": headers, "body": body.decode(errors="replace"), "taken_by": taken_by}
         with contextlib.suppress(NotRunningError):
-            return asyncio.run(client.ask("POST", "/explain", content=asked))
+            return asyncio.run(client.ask("POST", "/explain", content=asked)), []
     try:
         request = Request.of(method, url, headers, body)
         bindings = [parse_binding(text) for text in bind]
     except ValueError as error:
         raise UserError(str(error)) from None
-    model = resolve_folders([folder], bindings).resolution.model
-    return explanation_document(explain(model, request, reads_bodies=is_cluster([folder]) or MODULE.exists()))
+    resolved = resolve_folders(paths, bindings)
+    reads_bodies = in_cluster or MODULE.exists()
+    explanation = explain(resolved.resolution.model, request, reads_bodies=reads_bodies, taken_by=taken_by)
+    return explanation_document(explanation), resolved.problem_lines
 
 
-def served_request(folder: Path, request_id: str) -> dict[str, Any] | None:
-    """What the access log of the folder's gateway says of one request; None where it knows none of that id."""
-    return find_request(run_directory(folder.resolve(), os.environ).path / "access.log", request_id)
+def served_request(paths: Sequence[Path], request_id: str) -> dict[str, Any] | None:
+    """What became of one request, as the access log of the folder's gateway tells it: the `outcome` in one sentence, its
+    `log` entry, and the `explanation` of such a request today. None where the log knows none of that id."""
+    if is_cluster(paths):
+        raise UserError("requests that a cluster has served are in the logs of its proxies; look for the id there")
+    entry = find_request(run_directory(paths[0].resolve(), os.environ, make=False).path / "access.log", request_id)
+    if entry is None:
+        return None
+    return {"outcome": _what_became_of(entry), "log": entry, "explanation": _explained_again(paths, entry)}
+
+
+def _what_became_of(entry: dict[str, Any]) -> str:
+    route, upstream, attempts = entry.get("route"), entry.get("upstream"), entry.get("attempts") or 0
+    parts = [f"{entry.get('code') or 'no answer'} after {entry.get('duration_ms')} ms"]
+    if route:
+        parts.append(f"by {rule_in(route) or route}")
+    if upstream:
+        parts.append(f"from {upstream} of {entry.get('cluster')}" + (f" at attempt {attempts}" if attempts > 1 else ""))
+    else:
+        parts.append(f"answered by the gateway itself ({entry.get('details')})")
+    return ", ".join(parts)
+
+
+def _explained_again(paths: Sequence[Path], entry: dict[str, Any]) -> dict[str, Any] | None:
+    """The explanation of a request with what the log keeps: method, host, path and model, no other header, no query. None
+    where the same rule would not take it: manifests have changed, or other headers decided."""
+    rule = rule_in(entry.get("route") or "")
+    if rule is None:
+        return None
+    headers, body = {}, b""
+    if entry.get("model"):
+        headers, body = {"content-type": "application/json"}, json.dumps({"model": entry["model"]}).encode()
+    url = f"http://{entry['authority']}{entry['path']}"
+    try:
+        told, _ = explain_request(paths, entry["method"], url, headers, body, (), taken_by=rule)
+    except UserError:
+        return None
+    taken = any(not verdict["why_not"] and verdict["rule"] == rule for verdict in told["verdicts"])
+    return told if taken else None

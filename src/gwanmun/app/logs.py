@@ -5,11 +5,10 @@ import sys
 
 import structlog
 
-LEVELS = ("debug", "info", "warning", "error")
-
 
 def configure_logs(form: str, *, level: str = "info", quiet: bool = False) -> None:
-    """To stderr, as `text` for people or `json`, from that level of LEVELS on; `quiet` keeps warnings and errors alone."""
+    """To stderr, as `text` for people or `json`, from that level on (debug, info, warning or error); `quiet` keeps warnings and
+    errors alone."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if form == "json"

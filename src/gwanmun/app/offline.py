@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gwanmun.api.load import Problem
 from gwanmun.app.errors import UserError
+from gwanmun.app.report import problem_line
 from gwanmun.app.target import is_cluster
 from gwanmun.app.unheard import unheard
 from gwanmun.names import ObjectKey
@@ -22,6 +23,11 @@ class Resolved:
     unheard: tuple[tuple[ObjectKey, str], ...]
     problems: tuple[Problem | SourceProblem, ...]
     documents: int
+
+    @property
+    def problem_lines(self) -> list[str]:
+        """What is wrong with the files and the bindings, without what objects' conditions say."""
+        return [problem_line(problem) for problem in self.problems]
 
 
 def resolve_folders(paths: Sequence[Path], bindings: Sequence[ServiceBinding] = ()) -> Resolved:

@@ -1,6 +1,7 @@
 """What is told about a running gateway: lines for people, plain data for programs. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, assert_never
 
 from gwanmun.api.load import Problem
@@ -9,7 +10,7 @@ from gwanmun.app.unheard import unheard
 from gwanmun.infra.local import Adopted, EnvoyStatus, Event, Failed, HotRestarted, Notice, Ready, Started
 from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.protos import pb, to_dict
-from gwanmun.providers import SourceProblem
+from gwanmun.providers import SUFFIXES, SourceProblem
 from gwanmun.resolve.status import Status
 from gwanmun.status import StatusRow, row_document, rows
 from gwanmun.xds.translate import Translation
@@ -35,6 +36,10 @@ def problem_line(problem: Problem | SourceProblem) -> str:
     where = f"{problem.source}:{problem.line}" if problem.line else problem.source
     text = ": ".join(part for part in (subject, problem.path, problem.message) if part)
     return f"{where}: {problem.severity}: {text}"
+
+
+def no_manifests(paths: Iterable[Path]) -> str:
+    return f"{', '.join(map(str, paths))}: there is no manifest in it ({', '.join(f'*{suffix}' for suffix in SUFFIXES)})"
 
 
 class PictureProblems:

@@ -24,17 +24,21 @@ from gwanmun.xds.options import Binding, Options, PortKey
 from gwanmun.xds.translate import translate
 
 
-def folder_configuration(paths: Sequence[Path], bind: Sequence[str], *, kind: str, name: str) -> dict[str, Any]:
-    """By kind of resource. UserError for what is asked wrongly."""
+def folder_configuration(
+    paths: Sequence[Path], bind: Sequence[str], *, kind: str, name: str
+) -> tuple[dict[str, Any], list[str]]:
+    """By kind of resource; and what is wrong with the files, which a running gateway says itself. UserError for what is
+    asked wrongly."""
     in_cluster = is_cluster(paths)
     client = ControlClient.of([path.resolve() for path in paths])
     try:
         if not bind and not in_cluster:
             with contextlib.suppress(NotRunningError):
-                return asyncio.run(client.ask("GET", "/xds", kind=kind, name=name))
-        model = resolve_folders(paths, [parse_binding(text) for text in bind]).resolution.model
+                return asyncio.run(client.ask("GET", "/xds", kind=kind, name=name)), []
+        resolved = resolve_folders(paths, [parse_binding(text) for text in bind])
+        model = resolved.resolution.model
         if in_cluster:
-            return envoy_configuration(translate(model, _in_pods(model)), kind=kind, name=name)
+            return envoy_configuration(translate(model, _in_pods(model)), kind=kind, name=name), []
         plan = plan_ports(
             model.gateways.values(),
             options=PortOptions(first_unprivileged=first_unprivileged_port()),
@@ -42,7 +46,7 @@ def folder_configuration(paths: Sequence[Path], bind: Sequence[str], *, kind: st
             unusable=lambda _: None,
         )
         options = Options(bindings=envoy_bindings(plan), module_path=str(MODULE) if MODULE.exists() else None)
-        return envoy_configuration(translate(model, options), kind=kind, name=name)
+        return envoy_configuration(translate(model, options), kind=kind, name=name), resolved.problem_lines
     except ValueError as error:
         raise UserError(str(error)) from None
 

@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -50,6 +50,7 @@ SCOPE = "local"
 
 ACCESS_LOG = "access.log"
 _TELL_AFTER_S = 0.05
+_PORTS_AGAIN_S = 1.0
 
 log = structlog.get_logger()
 
@@ -89,6 +90,7 @@ class Standalone:
         self._binary: EnvoyBinary | None = None
         self._envoy: LocalEnvoy | None = None
         self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
         self._version = 0
         self._news = asyncio.Event()
 
@@ -96,7 +98,8 @@ class Standalone:
         """Serve until asked to stop. UserError where it cannot even start."""
         rundir, self._binary = _prepare(self.options)
         async with AsyncExitStack() as stack:
-            stack.enter_context(_held(rundir))
+            stack.enter_context(_held(rundir, self.options.drain_seconds))
+            _stop_on_signals(self)
             self._module = place_module(rundir)
             server = XdsServer(self._publisher, lambda _node, _peer: SCOPE)
             rundir.xds_socket.unlink(missing_ok=True)
@@ -109,7 +112,6 @@ class Standalone:
             self._envoy = self._local_envoy(rundir, self._binary)
             await self._envoy.start(bootstrap(self._bootstrap_options(rundir)))
             stack.push_async_exit(self._end_envoy)
-            _stop_on_signals(self)
             works = [self._follow(rundir, bound_before), keep_small(rundir.path / ACCESS_LOG, self._envoy.admin)]
             if self._observer is not None:
                 works.append(self._keep_telling(self._observer))
@@ -120,10 +122,15 @@ class Standalone:
                 for task in tasks:
                     if task.done():
                         task.result()  # a bug of ours: end with its traceback, Envoy serves on
-            self._tell("draining: connections are asked to end")
+            self._tell(
+                f"draining for up to {self.options.drain_seconds} s: connections are asked to end"
+                " (a second Ctrl-C ends them now)"
+            )
 
     def request_stop(self) -> None:
-        """End in good order, soon."""
+        """End in good order, soon; asked again, now."""
+        if self._stopping.is_set():
+            self._hurrying.set()
         self._stopping.set()
 
     async def stop(self, serving: "asyncio.Task[None]") -> None:
@@ -183,18 +190,20 @@ class Standalone:
     def envoy_configuration(self, kind: str, name: str) -> dict[str, Any]:
         return report.envoy_configuration(self._picture.translation if self._picture else None, kind=kind, name=name)
 
-    def explain(self, method: str, url: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
+    def explain(self, method: str, url: str, headers: dict[str, str], body: bytes, taken_by: str) -> dict[str, Any]:
         if self._picture is None:
             raise ValueError("the gateway has not read its manifests yet")
         model = self._picture.resolution.model
         ports = {bound.port: key.port for key, each in self._picture.ports.bindings.items() for bound in each}
         request = Request.of(method, url, headers, body).via(ports)
-        return explanation_document(explain(model, request, reads_bodies=self.has_module))
+        return explanation_document(explain(model, request, reads_bodies=self.has_module, taken_by=taken_by))
 
     async def _end_envoy(self, error: type[BaseException] | None, *_: object) -> None:
         assert self._envoy is not None
         if error is None or issubclass(error, asyncio.CancelledError):
-            await self._envoy.stop()
+            unfinished = await self._envoy.stop(self._hurrying)
+            if unfinished:
+                self._tell(f"{unfinished} requests or connections had not ended and were cut")
         else:
             await self._envoy.leave()  # our own fault takes no traffic away: the next `up` takes Envoy over
 
@@ -243,6 +252,8 @@ class Standalone:
         lines = set(self._sources)
         if self._picture is not None:
             lines |= self._picture_problems.lines(self._picture)
+            if not self._picture.snapshot.objects and not lines:
+                lines.add(report.no_manifests(self.options.paths))
         if isinstance(self._module, NoModule):
             lines.add(self._module.reason)
         for proxy in self._publisher.proxies(SCOPE):
@@ -296,9 +307,26 @@ class Standalone:
 
 
 async def _pictures(provider: FolderProvider, pipeline: Pipeline) -> AsyncGenerator[tuple[Changes, Picture], None]:
+    """A picture for every change; and for a port that is not had, another whenever it has become free, since nobody tells."""
     async with contextlib.aclosing(provider.watch()) as batches:
-        async for changes in batches:
-            yield changes, pipeline.feed(changes.objects)
+        changes = await anext(batches)
+        picture = pipeline.feed(changes.objects)
+        yield changes, picture
+        waiting = asyncio.ensure_future(anext(batches))
+        try:
+            while True:
+                again = _PORTS_AGAIN_S if picture.ports.problems else None
+                if (await asyncio.wait({waiting}, timeout=again))[0]:
+                    changes = waiting.result()
+                    waiting = asyncio.ensure_future(anext(batches))
+                    picture = pipeline.feed(changes.objects)
+                    yield changes, picture
+                elif (looked_again := pipeline.feed({})).ports != picture.ports:
+                    picture = looked_again
+                    yield changes, picture
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
 
 
 def _changed_names(picture: Picture) -> dict[str, tuple[str, ...]]:
@@ -321,9 +349,9 @@ def _prepare(options: StandaloneOptions) -> tuple[RunDir, EnvoyBinary]:
 
 
 @contextlib.contextmanager
-def _held(rundir: RunDir) -> Iterator[None]:
+def _held(rundir: RunDir, stop_grace: float) -> Iterator[None]:
     try:
-        lock = Lock(rundir).take()
+        lock = Lock(rundir, stop_grace).take()
     except RunDirError as error:
         raise UserError(str(error)) from None
     try:
@@ -350,13 +378,15 @@ def _stop_on_signals(gateway: Standalone) -> None:
             loop.add_signal_handler(number, gateway.request_stop)
 
 
-async def end(paths: tuple[Path, ...]) -> list[str]:
-    """End whatever serves these paths; says what was ended."""
+async def end(paths: tuple[Path, ...], tell: Callable[[str], None] = lambda _: None) -> list[str]:
+    """End whatever serves these paths; returns what was ended. `tell` is called with what is waited for."""
     try:
-        rundir = run_directory(paths[0], os.environ)
+        rundir = run_directory(paths[0], os.environ, make=False)
+        if not rundir.path.exists():
+            return [f"nothing serves {paths[0]}"]
+        ended = await down(rundir, tell=tell)
     except RunDirError as error:
         raise UserError(str(error)) from None
-    ended = await down(rundir)
     lines = [f"ended Envoy (process {pid})" for pid in ended.envoys]
     if ended.control_plane is not None:
         lines.insert(0, f"ended gwanmun (process {ended.control_plane})")

@@ -17,18 +17,18 @@ def check(
 
     Exits with 0 where all is well, 1 where something is wrong, 2 where nothing could be checked. For example:
 
-        gwanmun check manifests/
-
-        gwanmun check manifests/ -o json | jq '.problems'
+    \b
+    gwanmun check manifests/
+    gwanmun check manifests/ -o json | jq '.problems'
     """
     from gwanmun.app.offline import resolve_folders
-    from gwanmun.app.report import problem_line, row_lines
+    from gwanmun.app.report import no_manifests, problem_line, row_lines
     from gwanmun.providers import SourceProblem
     from gwanmun.status import rows, status_document
 
     resolved = resolve_folders(paths, bindings_of(bind))
     if not resolved.documents and not resolved.problems:
-        fail(f"{', '.join(map(str, paths))}: there is no manifest in it (*.yaml, *.yml, *.json)")
+        fail(no_manifests(paths))
     statuses = resolved.resolution.statuses
     shown = rows(statuses)
     serious = [

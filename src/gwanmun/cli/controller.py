@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from gwanmun.cli.output import LogFormat, LogLevel
+
 
 def controller(
     proxy_image: Annotated[str, typer.Option(envvar="GWANMUN_PROXY_IMAGE", help="image of the proxies")] = "gwanmun-proxy",
@@ -62,28 +64,25 @@ def controller(
     certificate_issuer_group: Annotated[
         str, typer.Option(envvar="GWANMUN_CERTIFICATE_ISSUER_GROUP", help="the issuer's API group")
     ] = "cert-manager.io",
-    log_format: Annotated[str, typer.Option(envvar="GWANMUN_LOG_FORMAT", help="json: one object a line, or text")] = "json",
-    log_level: Annotated[
-        str, typer.Option(envvar="GWANMUN_LOG_LEVEL", help="of this controller: debug, info, warning or error")
-    ] = "info",
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="GWANMUN_LOG_FORMAT", help="json: one object a line; text for people")
+    ] = LogFormat.json,
+    log_level: Annotated[LogLevel, typer.Option(envvar="GWANMUN_LOG_LEVEL", help="of this controller")] = LogLevel.info,
 ) -> None:
     """Serve the Gateways of a Kubernetes cluster: run proxies for each, configure them, and write statuses.
 
     For example, against a cluster that a kubeconfig leads to, with proxies that reach this machine at 10.0.0.5:
 
-        gwanmun controller --log-format text --xds-address 10.0.0.5:18000 --proxy-image registry.example/gwanmun-proxy:0.1.0
+    \b
+    gwanmun controller --log-format text --xds-address 10.0.0.5:18000 --proxy-image registry.example/gwanmun-proxy:0.1.0
     """
     from gwanmun.app.controller import Controller, ControllerOptions
-    from gwanmun.app.logs import LEVELS, configure_logs
+    from gwanmun.app.logs import configure_logs
     from gwanmun.cli.output import fail
     from gwanmun.infra.authority import SERVER_NAME
     from gwanmun.infra.fleet import FleetOptions
     from gwanmun.infra.fleet.certificates import Issuer
 
-    if log_format not in ("text", "json"):
-        fail(f'--log-format "{log_format}" is not one of text, json')
-    if log_level not in LEVELS:
-        fail(f'--log-level "{log_level}" is not one of {", ".join(LEVELS)}')
     kind, _, issuer = certificate_issuer.partition("/")
     if certificate_issuer and not (kind and issuer):
         fail(f'--certificate-issuer "{certificate_issuer}" is not KIND/NAME, such as ClusterIssuer/letsencrypt')

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from gwanmun.cli.output import Bind, Format, Output, emit, fail, table
+from gwanmun.cli.output import Bind, Format, Output, Paths, emit, fail, table, warn
 
 
 def explain(
-    folder: Annotated[Path, typer.Argument(help="folder or file of manifests", show_default=False)],
-    url: Annotated[str, typer.Argument(help="URL of the request, or the id of a request that was served")],
+    paths: Paths,
+    url: Annotated[str, typer.Argument(help="URL of the request, or the id of a request that was served", show_default=False)],
     method: Annotated[str, typer.Option("-X", "--method", help="GET, or POST where there is a body")] = "",
     header: Annotated[list[str], typer.Option("-H", "--header", help='"name: value"; repeatable')] = [],
     data: Annotated[str, typer.Option("-d", "--data", help="the body, or @FILE")] = "",
@@ -19,23 +19,31 @@ def explain(
 ) -> None:
     """Say which listener, route, rule and backends take a request, and of every other rule why not. Nothing is sent.
 
-    With a request id (the x-request-id of an answer) it tells what happened to that request. For example:
+    With a request id (the x-request-id of an answer) it tells what happened to that request. Exits with 0 where the request
+    is forwarded or redirected, 1 where it is not, 2 where it cannot be told. For example:
 
-        gwanmun explain manifests/ https://inference.example.com/v1/chat/completions -d '{"model": "gpt-4"}'
-
-        gwanmun explain manifests/ 5e9b1c1e-7d0c-9b1f-8a8e-1f7b0c3d2e4a
+    \b
+    gwanmun explain manifests/ https://inference.example.com/v1/chat/completions -d '{"model": "gpt-4"}'
+    gwanmun explain manifests/ 5e9b1c1e-7d0c-9b1f-8a8e-1f7b0c3d2e4a
     """
     from gwanmun.app.explaining import explain_request, served_request
 
     if "://" not in url:
-        entry = served_request(folder, url)
-        if entry is None:
-            fail(f"no request {url} is in the access log of the gateway of {folder}")
-        emit(entry, Format.yaml if output is Format.table else output)
+        if "/" in url or "." in url:
+            fail(f'"{url}" is neither a URL such as https://{url} nor the id of a request')
+        told = served_request(paths, url)
+        if told is None:
+            where = ", ".join(map(str, paths))
+            fail(f"no request {url} is in the access log of the gateway of {where}; one that is under way comes when it ends")
+        if output is Format.table:
+            _print_served(told)
+        else:
+            emit(told, output)
         return
     body = _body(data)
     headers = dict(_header(text) for text in header)
-    told = explain_request(folder, method or ("POST" if body else "GET"), url, headers, body, bind)
+    told, problems = explain_request(paths, method or ("POST" if body else "GET"), url, headers, body, bind)
+    warn(problems)
     if output is Format.table:
         _print(told)
     else:
@@ -58,6 +66,20 @@ def _header(text: str) -> tuple[str, str]:
     if not colon or not name.strip():
         fail(f'"{text}" is not a header such as "x-model-id: gpt-4"')
     return name.strip().lower(), value.strip()
+
+
+def _print_served(told: dict[str, Any]) -> None:
+    typer.echo(told["outcome"])
+    for name, value in told["log"].items():
+        if value is not None:
+            typer.echo(f"  {name:<14}  {value}")
+    if told["explanation"] is None:
+        typer.echo(
+            "\nSuch a request is not taken by that rule now: manifests have changed, or headers that are not logged decided."
+        )
+        return
+    typer.echo("\nSuch a request now:")
+    _print(told["explanation"])
 
 
 def _print(told: dict[str, Any]) -> None:

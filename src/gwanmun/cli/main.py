@@ -1,16 +1,26 @@
 """`gwanmun`: one command for each thing that people do. Imports are lazy, so that `--help` and completion are quick."""
 
+import os
 import sys
+from enum import StrEnum
 from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
 
 from gwanmun.cli import check, controller, demo, down, explain, proxy, sim, status, up, xds
-from gwanmun.cli.output import fail
 
 _INTERRUPTED = 130
 """As a shell says it of a command that Ctrl-C has ended."""
+_COMPLETE = "_GWANMUN_COMPLETE"
+"""What a shell's completion script sets, and what makes a call of ours one by such a script."""
+
+
+class Shell(StrEnum):
+    bash = "bash"
+    zsh = "zsh"
+    fish = "fish"
+
 
 app = typer.Typer(
     name="gwanmun",
@@ -43,28 +53,39 @@ def version() -> None:
 
 
 @app.command("completion", short_help="Print a completion script for a shell.")
-def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")] = "bash") -> None:
-    """Print a completion script for your shell.
+def completion(shell: Annotated[Shell, typer.Argument(help="the shell that it is for")] = Shell.bash) -> None:
+    """Print a completion script for your shell. For example:
 
-    For example: gwanmun completion bash > ~/.local/share/bash-completion/completions/gwanmun
+    \b
+    gwanmun completion bash > ~/.local/share/bash-completion/completions/gwanmun
+    gwanmun completion fish > ~/.config/fish/completions/gwanmun.fish
+    eval "$(gwanmun completion zsh)"        # in ~/.zshrc, after compinit
     """
     from typer._completion_shared import get_completion_script
 
-    if shell not in ("bash", "zsh", "fish"):
-        fail(f'"{shell}" is not one of bash, zsh, fish')
-    typer.echo(get_completion_script(prog_name="gwanmun", complete_var="_GWANMUN_COMPLETE", shell=shell))
+    typer.echo(get_completion_script(prog_name="gwanmun", complete_var=_COMPLETE, shell=shell))
 
 
 def main() -> None:
     """The entry point. Errors that are the user's to mend are one line on stderr and exit with 2, never a traceback."""
     from gwanmun.app.errors import UserError
 
+    if _COMPLETE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()  # which `add_completion` would do, with two options that people would read about in every help
     try:
         app()
     except UserError as error:
         sys.exit(_report(error))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except Exception as error:
+        from gwanmun.protos import EnvoyBinaryError
+
+        if not isinstance(error, EnvoyBinaryError):
+            raise
+        sys.exit(_report(error))
 
 
 def _report(error: Exception) -> int:

@@ -19,7 +19,20 @@ class Format(StrEnum):
     yaml = "yaml"
 
 
+class LogFormat(StrEnum):
+    text = "text"
+    json = "json"
+
+
+class LogLevel(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
 Output = Annotated[Format, typer.Option("-o", "--output", help="table for people, json or yaml for programs")]
+Folders = Annotated[list[Path], typer.Argument(help="folders or files of manifests", show_default=False)]
 Paths = Annotated[
     list[Path], typer.Argument(help="folders or files of manifests, or @ for the cluster of the kubeconfig", show_default=False)
 ]
@@ -64,6 +77,12 @@ def bindings_of(texts: Sequence[str]) -> "tuple[ServiceBinding, ...]":
         return tuple(parse_binding(text) for text in texts)
     except ValueError as error:
         fail(f"--bind {error}")
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Lines on stderr: what is wrong, while the command goes on."""
+    for line in lines:
+        typer.echo(line, err=True)
 
 
 def fail(message: str) -> NoReturn:

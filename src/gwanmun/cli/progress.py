@@ -1,14 +1,18 @@
 """What people see while `up` and `demo` work."""
 
+import contextlib
 import shutil
 import sys
 
+import structlog
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from gwanmun.app.demo import GATEWAY, HTTP_HOST, DemoRequest, DemoWorld
 from gwanmun.app.probe import Answer
+
+log = structlog.get_logger()
 
 
 class DemoPrinter:
@@ -70,8 +74,8 @@ Ctrl-C ends it.""",
         self._console.print(Text(text, style=style))
 
 
-class TerminalObserver:
-    """What `up` says: where it listens, and each thing that becomes right or wrong, once."""
+class _Observer:
+    """Says each thing once: that it has come, and that it has gone."""
 
     def __init__(self) -> None:
         self._wrong: set[str] = set()
@@ -79,15 +83,58 @@ class TerminalObserver:
 
     def addresses(self, lines: set[str]) -> None:
         for line in sorted(lines - self._addresses):
-            typer.echo(line)
+            self.listening(line)
         self._addresses = lines
 
     def problems(self, lines: set[str]) -> None:
         for line in sorted(lines - self._wrong):
-            typer.secho(line, fg="red", err=True)
+            self.problem(line)
         for line in sorted(self._wrong - lines):
-            typer.secho(f"mended: {line}", fg="green", err=True)
+            self.mended(line)
         self._wrong = lines
 
+    def listening(self, line: str) -> None:
+        raise NotImplementedError
+
+    def problem(self, line: str) -> None:
+        raise NotImplementedError
+
+    def mended(self, line: str) -> None:
+        raise NotImplementedError
+
+
+class TerminalObserver(_Observer):
+    """What `up` says to people: where it listens and what happens on stdout, what is wrong on stderr."""
+
+    def listening(self, line: str) -> None:
+        _say(line)
+
+    def problem(self, line: str) -> None:
+        _say(line, fg="red", err=True)
+
+    def mended(self, line: str) -> None:
+        _say(f"mended: {line}", fg="green", err=True)
+
     def event(self, line: str) -> None:
-        typer.echo(line)
+        _say(line)
+
+
+class LogObserver(_Observer):
+    """The same as events of the log, for programs."""
+
+    def listening(self, line: str) -> None:
+        log.info("listening", message=line)
+
+    def problem(self, line: str) -> None:
+        log.warning("problem", message=line)
+
+    def mended(self, line: str) -> None:
+        log.info("mended", message=line)
+
+    def event(self, line: str) -> None:
+        log.info("gateway", message=line)
+
+
+def _say(line: str, *, fg: str | None = None, err: bool = False) -> None:
+    with contextlib.suppress(OSError):  # nobody reads any more (`gwanmun up manifests/ | head`): no reason to stop serving
+        typer.secho(line, fg=fg, err=err)

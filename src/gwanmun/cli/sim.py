@@ -29,7 +29,8 @@ def sim(
 
     Several models are separated by "+". Faults are set while running: POST /sim/faults. For example:
 
-        gwanmun sim vllm:name=a,model=gpt-4,port=8001 tgi:name=b,model=mixtral-8x7b,port=8002,profile=8b-h100
+    \b
+    gwanmun sim vllm:name=a,model=gpt-4,port=8001 tgi:name=b,model=mixtral-8x7b,port=8002,profile=8b-h100
     """
     from gwanmun.sim.server import run
 

@@ -18,9 +18,9 @@ def status(
 
     Exits with 0 where all is well, 1 where something is wrong, 2 where no gateway runs. For example:
 
-        gwanmun status manifests/ --watch
-
-        gwanmun status @ (the cluster of the current kubeconfig context; @NAME is that of another)
+    \b
+    gwanmun status manifests/ --watch
+    gwanmun status @            (the cluster of the current kubeconfig context; @NAME is that of another)
     """
     from gwanmun.app.target import is_cluster
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import Bind, Paths, bindings_of, fail
+from gwanmun.cli.output import Bind, Folders, LogFormat, bindings_of
 
 
 def up(
-    paths: Paths,
+    paths: Folders,
     bind: Bind = [],
     address: Annotated[str, typer.Option(help="where Gateways without spec.addresses listen")] = "127.0.0.1",
     zone: Annotated[str, typer.Option(help="the zone of this proxy; endpoints of the same zone are preferred")] = "",
@@ -19,23 +19,21 @@ def up(
         typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default="ours and kgateway.dev's"),
     ] = [],
     drain_seconds: Annotated[int, typer.Option(help="how long connections may end by themselves at Ctrl-C", min=0)] = 10,
-    log_format: Annotated[str, typer.Option(help="text, or json: one object a line")] = "text",
+    log_format: Annotated[LogFormat, typer.Option(help="text for people; json: one object a line, on stderr")] = LogFormat.text,
 ) -> None:
     """Serve the manifests of a folder with an Envoy on this machine, and follow every change of them.
 
-    Ctrl-C drains and ends both. If this command is killed outright Envoy serves on, and the next `up` of the same folder
-    takes it over. For example:
+    Ctrl-C drains and ends both; once more ends them at once. If this command is killed outright Envoy serves on, and the
+    next `up` of the same folder takes it over. For example:
 
-        gwanmun up manifests/
-
-        gwanmun up manifests/ --bind ai-inference/vllm=127.0.0.1:8001 --bind ai-inference/vllm=127.0.0.1:8002
+    \b
+    gwanmun up manifests/
+    gwanmun up manifests/ --bind ai-inference/vllm=127.0.0.1:8001 --bind ai-inference/vllm=127.0.0.1:8002
     """
     from gwanmun.app.logs import configure_logs
     from gwanmun.app.standalone import Standalone, StandaloneOptions
-    from gwanmun.cli.progress import TerminalObserver
+    from gwanmun.cli.progress import LogObserver, TerminalObserver
 
-    if log_format not in ("text", "json"):
-        fail(f'--log-format "{log_format}" is not one of text, json')
     configure_logs(log_format)
     options = StandaloneOptions(
         paths=tuple(path.resolve() for path in paths),
@@ -46,5 +44,5 @@ def up(
         controllers=tuple(controller),
         drain_seconds=drain_seconds,
     )
-    observer = TerminalObserver() if log_format == "text" else None
+    observer = TerminalObserver() if log_format is LogFormat.text else LogObserver()
     asyncio.run(Standalone(options, observer=observer).run())

@@ -1,16 +1,26 @@
 """`gwanmun xds`: what Envoy is given."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import Bind, Format, Paths, emit
+from gwanmun.cli.output import Bind, Format, Paths, emit, warn
+
+
+class Kind(StrEnum):
+    listener = "listener"
+    route = "route"
+    scope = "scope"
+    cluster = "cluster"
+    endpoint = "endpoint"
+    secret = "secret"  # noqa: S105  the kind's name
 
 
 def xds(
     paths: Paths,
     bind: Bind = [],
-    kind: Annotated[str, typer.Option(help="only this kind: listener, route, scope, cluster, endpoint, secret")] = "",
+    kind: Annotated[Kind | None, typer.Option(help="only this kind", show_default=False)] = None,
     name: Annotated[str, typer.Option(help="only resources with this in their name")] = "",
     output: Annotated[Format, typer.Option("-o", "--output", help="yaml or json")] = Format.yaml,
 ) -> None:
@@ -20,4 +30,6 @@ def xds(
     """
     from gwanmun.app.showing import folder_configuration
 
-    emit(folder_configuration(paths, bind, kind=kind, name=name), Format.json if output is Format.json else Format.yaml)
+    shown, problems = folder_configuration(paths, bind, kind=kind or "", name=name)
+    warn(problems)
+    emit(shown, Format.json if output is Format.json else Format.yaml)

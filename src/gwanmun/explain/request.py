@@ -90,9 +90,22 @@ class Explanation:
     verdicts: tuple[Verdict, ...] = ()
     shares: tuple[Share, ...] = ()
 
+    @property
+    def rule(self) -> str | None:
+        """The rule that takes the request, if one does."""
+        return next((verdict.rule for verdict in self.verdicts if not verdict.why_not), None)
 
-def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True) -> Explanation:
-    """What the gateway does with a request. `reads_bodies` is False where the native module is missing."""
+
+def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True, taken_by: str = "") -> Explanation:
+    """What the gateway does with a request. `reads_bodies` is False where the native module is missing.
+
+    `taken_by` is for a request of which the rule is known but not the listener: that of the first listener which gives it to
+    that rule, whatever the request's scheme and port. Where none does it is as good as absent.
+    """
+    for port, scheme in _doors(model) if taken_by else ():
+        explanation = explain(model, replace(request, port=port, scheme=scheme), reads_bodies=reads_bodies)
+        if explanation.rule == taken_by:
+            return explanation
     found = list(_listeners(model, request))
     if not found:
         return Explanation(_nobody_listens(model, request))
@@ -116,6 +129,15 @@ def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True) -> 
     if taken is None:
         return replace(known, outcome=_unmatched(request, listener, reading, domain, len(verdicts)))
     return replace(known, outcome=_outcome(taken), shares=tuple(_shares(model, taken.action)))
+
+
+def _doors(model: ir.Model) -> Iterator[tuple[int, str]]:
+    """Port and scheme of every HTTP listener."""
+    for gateway in model.gateways.values():
+        for port in gateway.ports:
+            for listener in port.listeners:
+                if isinstance(listener, ir.HttpListener):
+                    yield port.number, "https" if listener.tls else "http"
 
 
 def _listeners(model: ir.Model, request: Request) -> Iterator[tuple[ir.Gateway, ir.HttpListener]]:

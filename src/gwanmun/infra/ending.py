@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,14 +13,16 @@ from gwanmun.infra.processes import end, ended_within, identify, send, wait_ende
 from gwanmun.infra.rundir import AlreadyRunningError, Lock, RunDir, State
 
 _POLL_SECONDS = 0.05
-
+_TRIES = 100
+_MORE_SECONDS = 10.0
+"""For what a control plane does besides draining, on a busy machine."""
 
 _SILENT_TIMES = 3
 """So many answers in a row have to fail before nobody is there. One is late where Envoy's main thread is busy."""
 
 
-async def drain(admin: Admin, grace: timedelta) -> int:
-    """Take no new connections and wait until nothing is in flight, for `grace` at most.
+async def drain(admin: Admin, grace: timedelta, hurry: asyncio.Event | None = None) -> int:
+    """Take no new connections and wait until nothing is in flight, for `grace` at most, or until `hurry` is set.
 
     Returns how many requests and connections are still in use then: 0 if all have finished, or nobody answers.
     """
@@ -29,6 +31,8 @@ async def drain(admin: Admin, grace: timedelta) -> int:
     try:
         async with asyncio.timeout(grace.total_seconds()):
             while silent < _SILENT_TIMES:
+                if hurry is not None and hurry.is_set():
+                    return unfinished
                 try:
                     if not told:
                         # In this order: connections that live on learn from their next answer that they are to be closed.
@@ -63,19 +67,31 @@ class Ended:
     envoys: tuple[int, ...]
 
 
-async def down(rundir: RunDir, *, admin: Admin | None = None, grace: timedelta = STOP_GRACE) -> Ended:
-    """End everything that serves this folder, and forget its state; the log stays. Fine if nothing runs."""
+async def down(
+    rundir: RunDir,
+    *,
+    admin: Admin | None = None,
+    grace: timedelta = STOP_GRACE,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Ended:
+    """End everything that serves this folder, and forget its state; the log stays. Fine if nothing runs.
+
+    `tell` is called with what is waited for. AlreadyRunningError where the control plane does not let go, or another has
+    come in its place.
+    """
     lock = Lock(rundir)
     control_plane = None
     try:
         lock.take()
     except AlreadyRunningError as running:
         control_plane = running.pid
-        await _end_control_plane(control_plane, grace)
-        lock.take()
+        tell(f"waiting for gwanmun (process {running.pid}) to end; requests may finish for {running.stop_grace:g} s")
+        await _end_control_plane(control_plane, running.stop_grace)
+        await _take_soon(lock)
     try:
         envoys = find_envoys(rundir)
         if envoys:
+            tell(f"ending Envoy (process {envoys[-1].pid}); requests may finish for {grace.total_seconds():g} s")
             await drain(admin or Admin(rundir.admin_socket), grace)
             await end_all(envoys)
         clear(rundir)
@@ -96,11 +112,23 @@ def clear(rundir: RunDir) -> None:
         bootstrap.unlink(missing_ok=True)
 
 
-async def _end_control_plane(pid: int, grace: timedelta) -> None:
-    """It drains and ends its Envoy itself, which takes up to `grace` and a little."""
+async def _take_soon(lock: Lock) -> None:
+    """Its holder has ended, or was about to when we looked."""
+    for _ in range(_TRIES):
+        try:
+            lock.take()
+        except AlreadyRunningError:
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            return
+    lock.take()
+
+
+async def _end_control_plane(pid: int, stop_grace: float) -> None:
+    """It drains and ends its Envoy itself, which takes up to `stop_grace` and a little."""
     process = identify(pid)
     if process is None or not send(process, signal.SIGTERM):
         return
-    if not await ended_within(process, grace.total_seconds() + 10):
+    if not await ended_within(process, stop_grace + _MORE_SECONDS):
         send(process, signal.SIGKILL)
         await wait_ended(process)

@@ -182,13 +182,14 @@ class LocalEnvoy:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def stop(self) -> int:
-        """Let requests finish for `stop_grace`, then end Envoy. Returns how many had not finished by then."""
+    async def stop(self, hurry: asyncio.Event | None = None) -> int:
+        """Let requests finish for `stop_grace`, or until `hurry` is set, then end Envoy. Returns how many had not finished
+        by then."""
         await self.leave()
         envoys = [envoy for envoy in (*self._draining, self._current, self._successor) if envoy is not None]
         unfinished = 0
         if self._current is not None and is_alive(self._current.process):
-            unfinished = await drain(self.admin, self._options.stop_grace)
+            unfinished = await drain(self.admin, self._options.stop_grace, hurry)
         await end_all(envoys)
         self._current = self._successor = None
         self._draining.clear()

@@ -53,7 +53,9 @@ def _explain(place: Place, error: OSError) -> Unusable:
     where = f"{place.transport} port {place.port} of {place.address}"
     if error.errno == errno.EADDRINUSE:
         owner = port_owner(place)
-        return Unusable("PortUnavailable", f"{where} is in use by {owner or 'another process'}")
+        return Unusable(
+            "PortUnavailable", f"{where} is in use by {owner or 'another process'}; end that one, or give --address"
+        )
     if error.errno == errno.EACCES:
         return Unusable("PortUnavailable", f"{where} needs privileges that we lack")
     if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):

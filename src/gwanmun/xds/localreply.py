@@ -6,6 +6,7 @@ Errors of backends pass untouched.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from gwanmun.ir import InferenceSettings
@@ -91,9 +92,9 @@ _REPLIES: Final = (
 def local_reply_config(inference: InferenceSettings | None) -> Fields:
     """`inference` None: no rule of the listener looks at the model."""
     unrouted = [] if inference is None else _unrouted(inference)
-    ai = [_mapper(_and(_AI, _when(reply)), reply, _openai(reply)) for reply in _REPLIES]
+    ai = [_mapper(_and(_of_a_model_api(), _when(reply)), reply, _openai(reply)) for reply in _REPLIES]
     plain = [_mapper(_when(reply), reply, body=reply.plain) for reply in _REPLIES if reply.plain is not None]
-    return {"mappers": [_AS_THE_MODULE_SAYS, *unrouted, *ai, *plain]}
+    return {"mappers": [_as_the_module_says(), *unrouted, *ai, *plain]}
 
 
 def _unrouted(inference: InferenceSettings) -> list[Fields]:
@@ -175,20 +176,28 @@ def _cel(expression: str) -> Fields:
     return {"extension_filter": extension("envoy.access_loggers.extension_filters.cel", full_name, expression=expression)}
 
 
-_AI: Final[Fields] = {
-    "or_filter": {
-        "filters": [
-            _cel(f"xds.route_metadata.filter_metadata['{METADATA}']['ai']"),
-            _metadata("ai", {"bool_match": True}),
-        ]
-    }
-}
+# Made at the first use: they need Envoy's own descriptors, and a command that finds no Envoy has to be able to say so.
 
-_AS_THE_MODULE_SAYS: Final[Fields] = {
-    # The native module's own answers are complete: they name the limit, or the encoding.
-    "filter": _cel(f"response.code_details.startsWith('{METADATA}_')"),
-    "body_format_override": {
-        "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
-        "content_type": "application/json",
-    },
-}
+
+@cache
+def _of_a_model_api() -> Fields:
+    return {
+        "or_filter": {
+            "filters": [
+                _cel(f"xds.route_metadata.filter_metadata['{METADATA}']['ai']"),
+                _metadata("ai", {"bool_match": True}),
+            ]
+        }
+    }
+
+
+@cache
+def _as_the_module_says() -> Fields:
+    """The native module's own answers are complete: they name the limit, or the encoding."""
+    return {
+        "filter": _cel(f"response.code_details.startsWith('{METADATA}_')"),
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/json",
+        },
+    }

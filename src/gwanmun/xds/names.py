@@ -5,7 +5,7 @@ signs between the parts (`/ : | = #`) cannot come from a part.
 """
 
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from gwanmun.names import CertificateKey, ClusterKey, ListenerKey, MatchKey, NamespacedName, ObjectKey, RuleKey
 
@@ -72,6 +72,15 @@ def rule(key: RuleKey) -> str:
 def match(key: MatchKey) -> str:
     """The name of a route in Envoy, which access logs show."""
     return f"{rule(key.rule)}/{key.match}"
+
+
+def rule_in(match_name: str) -> str | None:
+    """The rule that a name of ``match`` is of, as people are told of it; None where it is no such name."""
+    parts = [unquote(part) for part in match_name.split("/")]
+    if len(parts) != len(("kind", "namespace", "name", "rule", "match")):
+        return None
+    kind, namespace, name, number, _ = parts
+    return f"{kind} {namespace}/{name} rule {number}"
 
 
 def _kind(key: ObjectKey) -> str:
