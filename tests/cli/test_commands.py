@@ -303,8 +303,8 @@ def test_explain_reads_several_folders_and_says_what_is_wrong_in_them(folder: Pa
     other.write_text("kind: [")
     ran = gwanmun("explain", folder, other, URL, "-d", '{"model": "gpt-4"}')
     assert ran.out.startswith("forwarded by HTTPRoute default/r rule 0\n")
-    assert f"{other}:1: error: " in ran.err
-    assert f"{other}:1: error: " in gwanmun("xds", folder, other).err
+    assert f"{other}:2: error: " in ran.err
+    assert f"{other}:2: error: " in gwanmun("xds", folder, other).err
 
 
 def test_explain_takes_headers_and_a_body_from_a_file(folder: Path, tmp_path: Path) -> None:
