@@ -106,6 +106,7 @@ def test_json_with_its_own_escapes_and_tabs() -> None:
         ("a: 1\na: 2", 'the key "a" is there twice in one mapping'),
         ('{"a": 1, "a": 2}', 'the key "a" is there twice in one mapping'),
         ("a:\n\t- b", "spaces, never with tabs"),
+        ("a: [1\nb: 2\nc: 3", "a flow sequence that begins 1 line above"),
         ("a: b: c", "mapping values are not allowed"),
         ("a: .inf", "Kubernetes objects cannot hold"),
         ("a: !thing 1", "manifests need no tags"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 import json
 import socket
 import ssl
@@ -33,6 +34,22 @@ def test_every_example_is_applied_here_or_by_the_demo() -> None:
         "inference-pool",
     }
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} - applied_here == {specification().name}
+
+
+GIVEN = {
+    "10-service.yaml": "d866a8cec68ed35ab42dd6cfdbecd74ddd965b6b181faebba320069ddb960ee6",
+    "20-gatewayclass.yaml": "6b882cf5db2bd19c0ecaf93fcf1dee950632ef2a0dbf7dd09eefcedd50bb82c4",
+    "30-gateway.yaml": "4e83d76f69f2fc8f045893eebdd6ba57305c7d8d65fb9f52e0bb38056eb7ad3b",
+    "40-route-by-header.yaml": "148f79248b0b003f4e696538b3edfb0c6e989a404373009ad36972d41e80dbcd",
+    "50-route-by-path.yaml": "d80c83c2c7546423742c74fe8bb748208bff0450735579ab750799bb15c033c4",
+}
+"""SHA-256 of the specification's own manifests."""
+
+
+def test_the_specifications_manifests_are_unchanged() -> None:
+    """What stands beside them (servers, a redirect, gRPC) is ours."""
+    there = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in specification().glob("*.yaml")}
+    assert {name: there[name] for name in GIVEN} == GIVEN
 
 
 # route-by-model

@@ -243,7 +243,10 @@ def _refused(error: yaml.YAMLError, text: str) -> YamlError:
 
 
 def _explained(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
-    message = ", ".join(part for part in (error.context, error.problem) if part)
+    context = error.context
+    if context and error.context_mark is not None and (above := line - error.context_mark.line) > 0:
+        context += f" that begins {above} line{'s' if above > 1 else ''} above"  # the bracket or quote that is still open
+    message = ", ".join(part for part in (context, error.problem) if part)
     lines = text.splitlines()
     at_fault = lines[line] if line < len(lines) else ""
     if "\t" in at_fault[: len(at_fault) - len(at_fault.lstrip())]:
