@@ -106,6 +106,7 @@ def one_line(ran: Ran, *words: str) -> None:
         (["sim", "llama"], ["llama is not one of vllm, tgi"]),
         (["sim", "vllm:colour=red"], ["not KEY=VALUE"]),
         (["sim", "vllm:port=x"], ["port is a number"]),
+        (["sim", "vllm:model="], ["model is empty"]),
         (["sim", "vllm:port=70000"], ["70000"]),
         (["sim", "vllm:profile=x"], ["profile"]),
         (["sim", "vllm:host=256.0.0.1"], ["256.0.0.1"]),

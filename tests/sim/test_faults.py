@@ -236,7 +236,7 @@ async def test_large_headers_are_read(serve: Serve, http: httpx.AsyncClient) -> 
 
 async def test_run_frees_what_it_took_when_a_port_is_taken(server: SimServer, http: httpx.AsyncClient) -> None:
     free = SimSpec(name="ok", engine="echo")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=f"taken cannot listen on 127.0.0.1:{server.port}: Address already in use"):
         await run([free, SimSpec(name="taken", engine="echo", port=server.port)])
     started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     running = asyncio.create_task(run([free], ready=lambda servers: started.set_result(servers[0].url)))

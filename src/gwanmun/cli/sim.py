@@ -64,6 +64,8 @@ def _parse(text: str, number: int) -> "SimSpec":
         key, equals, value = part.partition("=")
         if not equals or key not in _KEYS:
             raise ValueError(f'"{part}" in "{text}" is not KEY=VALUE with a key of {", ".join(_KEYS)}')
+        if not value:
+            raise ValueError(f'"{text}": {key} is empty')
         values[key] = value
     for key in ("port", "seed"):
         if key in values and not values[key].isdigit():

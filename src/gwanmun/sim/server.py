@@ -4,6 +4,7 @@ Control (never subject to faults): `GET|POST|DELETE /sim/faults`, `GET /sim/requ
 """
 
 import asyncio
+import os
 import random
 import ssl
 import time
@@ -298,12 +299,17 @@ class SimServer:
 async def run(specs: Sequence[SimSpec], *, ready: Callable[[Sequence[SimServer]], None] = lambda servers: None) -> None:
     """Serve until cancelled; `ready` learns of the servers, and so of their ports, when all listen.
 
-    Raises OSError when an address is taken and ValueError for an unknown profile; nothing is left running then.
+    Raises OSError that names the server when an address is taken, and ValueError for an unknown profile; nothing is left
+    running then.
     """
     servers = [SimServer(spec) for spec in specs]
     try:
         for server in servers:
-            await server.start()
+            try:
+                await server.start()
+            except OSError as error:
+                why = os.strerror(error.errno) if error.errno else error
+                raise OSError(f"{server.spec.name} cannot listen on {server.spec.host}:{server.spec.port}: {why}") from error
         ready(servers)
         await asyncio.get_running_loop().create_future()
     finally:
