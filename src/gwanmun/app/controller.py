@@ -31,12 +31,13 @@ from gwanmun.app.metrics import ControllerMetrics, Reading
 from gwanmun.app.report import rejection_line
 from gwanmun.app.reviews import account_of, node_of, token_review
 from gwanmun.app.scopes import ScopeKey, Scopes, Update
+from gwanmun.app.securing import Securing
 from gwanmun.infra.fleet import FleetOptions
 from gwanmun.infra.fleet.certificates import Issuer
 from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
 from gwanmun.infra.fleet.owners import given_up
-from gwanmun.infra.xdstls import XdsTls, XdsTlsError, XdsTlsOptions
-from gwanmun.kube import ApiError, KubeClient, KubeConfigError, Present, UnreachableError, connection
+from gwanmun.infra.xdstls import XdsTls, XdsTlsOptions
+from gwanmun.kube import KubeClient, KubeConfigError, Present, connection
 from gwanmun.kube.election import Election
 from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesProvider
@@ -56,8 +57,6 @@ from gwanmun.xds_server.subscription import Rejection
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 LEASE = "gwanmun-controller"
-_REFRESH_TLS_S = 3600.0
-_START_AGAIN_S = (0.5, 10.0)
 _MOST_PROBLEMS = 5
 
 log = structlog.get_logger()
@@ -100,6 +99,7 @@ class Controller:
         self.writer: StatusWriter | None = None
         self.election: Election | None = None
         self._tls: XdsTls | None = None
+        self._securing: Securing | None = None
         self._fleets = Fleets(self._fleet_options, options.issuer)
         self._applier: Applier | None = None
         self._refused: set[NamespacedName | None] = set()
@@ -128,6 +128,8 @@ class Controller:
     @property
     def ready(self) -> tuple[bool, str]:
         """Whether proxies can be served, and if not, what is missing."""
+        if self._securing is not None and (obstacle := self._securing.waiting):
+            return False, f"waiting for the certificate of the xDS port: {obstacle}"
         if self.provider is None or not self.provider.synced:
             kinds = ", ".join(self.provider.waiting_for[:5]) if self.provider is not None else "a connection"
             return False, f"waiting for the API server: {kinds}"
@@ -163,7 +165,8 @@ class Controller:
         log.info("starting", server=client.server, namespace=namespace, controllers=list(self.settings.controller_names))
         names = _names(self.options.fleet.xds_address)
         self._tls = tls = XdsTls(client, XdsTlsOptions(namespace, self.options.xds_secret, names), clock=_utc_now)
-        await self._until_secure(tls)
+        self._securing = Securing(tls, changed=self._authorities_changed)
+        await self._securing.until_secure()
         self.provider = KubernetesProvider(client, KubernetesOptions(namespaces=self.options.namespaces), draw=random.random)
         events = EventWriter(client, clock=time.monotonic, now=_wall_time)
         self.writer = StatusWriter(
@@ -199,7 +202,7 @@ class Controller:
             tasks.create_task(self.writer.run())
             tasks.create_task(events.run())
             tasks.create_task(self._applier.run())
-            tasks.create_task(self._refresh(tls))
+            tasks.create_task(self._securing.run())
             await self._first.wait()  # whoever leads before it knows anything would find that nothing is wanted
             if self.options.leader_elect:
                 tasks.create_task(self.election.run())
@@ -330,6 +333,10 @@ class Controller:
         if self._applier is not None:
             self._applier.lead(leading)
 
+    def _authorities_changed(self) -> None:
+        if self._applier is not None:
+            self._applier.touch(*self._fleets.gateways)
+
     def _fleet_options(self) -> FleetOptions:
         return replace(self.options.fleet, xds_ca=self._tls.bundle if self._tls is not None else "")
 
@@ -367,20 +374,6 @@ class Controller:
     def _counts(self) -> dict[str, float]:
         return dict(self.provider.count()) if self.provider is not None else {}
 
-    async def _until_secure(self, tls: XdsTls) -> None:
-        """Nothing can be served without a certificate: wait for the API server for as long as it takes."""
-        wait, longest = _START_AGAIN_S
-        while not await _refreshed(tls):
-            await asyncio.sleep(wait)
-            wait = min(longest, wait * 2)
-
-    async def _refresh(self, tls: XdsTls) -> None:
-        while True:
-            await asyncio.sleep(_REFRESH_TLS_S)
-            before = tls.bundle
-            if await _refreshed(tls) and tls.bundle != before and self._applier is not None:
-                self._applier.touch(*self._fleets.gateways)
-
 
 def _tell(
     events: EventWriter, key: ObjectKey, present: Present, document: Mapping[str, Any], *, namespaces: Collection[str]
@@ -397,19 +390,6 @@ def _utc_now() -> datetime:
 
 def _wall_time() -> str:
     return _utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-async def _refreshed(tls: XdsTls) -> bool:
-    try:
-        await tls.refresh()
-    except ApiError as error:
-        grant = 'apiGroups: [""], resources: ["secrets"], verbs: ["get", "create", "update"]'
-        log.error("xds_certificate_unavailable", problem=str(error), **({"grant": grant} if error.code == 403 else {}))
-    except (UnreachableError, XdsTlsError) as error:
-        log.error("xds_certificate_unavailable", problem=str(error))
-    else:
-        return True
-    return False
 
 
 def _raise_of(works: "asyncio.Task[None]") -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -34,6 +35,16 @@ class Authority:
 
     def __repr__(self) -> str:
         return f"Authority({self.made:%Y-%m-%d})"
+
+    @property
+    def sound(self) -> bool:
+        """Whether others have left both readable and fitting. Everything else here takes that for granted."""
+        try:
+            certificate = x509.load_pem_x509_certificate(self.certificate)
+            key = serialization.load_pem_private_key(self.key, password=None)
+            return isinstance(key, ec.EllipticCurvePrivateKey) and key.public_key() == certificate.public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+            return False
 
     @property
     def made(self) -> datetime:

@@ -1,17 +1,28 @@
 """TLS of the xDS port: authorities kept in a Secret, a certificate of our own for each controller; or a Secret of
-cert-manager's. Whatever is renewed is in force from the next handshake on.
+cert-manager's. Whatever is renewed is in force from the next handshake on, and whatever cannot be used changes nothing.
 """
 
 import base64
+import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import grpc
 
-from gwanmun.infra.authority import Authority, ServerCertificate, bundle, renewed, server_certificate, signer
+from gwanmun.infra.authority import (
+    SERVER_NAME,
+    Authority,
+    ServerCertificate,
+    bundle,
+    renewed,
+    server_certificate,
+    signer,
+)
+from gwanmun.infra.given import Given, Standing, UnusableError, following, given
 from gwanmun.kube import ApiError, KubeClient, manifest_path
 
 SECRET: Final = "gwanmun-xds-ca"  # noqa: S105  its name
@@ -34,7 +45,7 @@ class XdsTlsOptions:
 
 
 class XdsTls:
-    """Owns what is in force. `refresh` has to be called now and then (an hour is often enough)."""
+    """Owns what is in force. `refresh` has to be called now and then: what others have changed is found by nothing else."""
 
     def __init__(self, client: KubeClient, options: XdsTlsOptions, *, clock: Callable[[], datetime]) -> None:
         self._client = client
@@ -43,6 +54,13 @@ class XdsTls:
         self._bundle = ""
         self._certificate: ServerCertificate | None = None
         self._authority: Authority | None = None
+        self._found: Given | None = None
+        self._standing: Standing | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is anything to serve with."""
+        return self._certificate is not None
 
     @property
     def bundle(self) -> str:
@@ -50,14 +68,15 @@ class XdsTls:
         return self._bundle
 
     async def refresh(self) -> None:
-        """Read the Secret (making and renewing it where it is our own). ApiError, UnreachableError, XdsTlsError."""
+        """Read the Secret (making and renewing it where it is our own). ApiError, UnreachableError, XdsTlsError: what was in
+        force stays so."""
         if self._options.secret is None:
             await self._refresh_own()
         else:
             await self._refresh_given(self._options.secret)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For the server; follows every `refresh`. Precondition: one has succeeded."""
+        """For the server; follows every `refresh`. Precondition: `usable`."""
 
         def fetch() -> Any:
             assert self._certificate is not None
@@ -78,7 +97,7 @@ class XdsTls:
         """The authorities of the Secret; two controllers that both want to renew it agree on what one of them wrote."""
         for _ in range(_ATTEMPTS):
             before = await self._read(SECRET)
-            known = _decode(_data(before)) if before is not None else ()
+            known = self._decode(before) if before is not None else ()
             wanted = renewed(known, self._clock())
             if wanted == known:
                 return known
@@ -111,15 +130,39 @@ class XdsTls:
             await self._client.call("PUT", path, body=manifest)
 
     async def _refresh_given(self, name: str) -> None:
+        try:
+            self._found = await self._read_given(name)
+        finally:
+            # A successor's time comes also while the Secret cannot be read.
+            if self._found is not None:
+                self._standing = following(self._standing, self._found, self._clock())
+                serving = self._standing.serving
+                self._bundle = self._standing.bundle
+                self._certificate = ServerCertificate(serving.chain, serving.key, serving.ends)
+
+    async def _read_given(self, name: str) -> Given:
         found = await self._read(name)
         if found is None:
-            raise XdsTlsError(f"Secret {self._options.namespace}/{name} does not exist (is its Certificate ready?)")
-        data = _data(found)
-        missing = [key for key in ("tls.crt", "tls.key", "ca.crt") if not data.get(key)]
-        if missing:
-            raise XdsTlsError(f"Secret {self._options.namespace}/{name} lacks {', '.join(missing)}")
-        self._bundle = data["ca.crt"].decode()
-        self._certificate = ServerCertificate(data["tls.crt"], data["tls.key"], self._clock())
+            raise XdsTlsError(
+                f"Secret {self._options.namespace}/{name} does not exist; create it, or look why its Certificate is not ready"
+            )
+        try:
+            return given(_data(found), SERVER_NAME, self._clock())
+        except UnusableError as error:
+            raise XdsTlsError(f"Secret {self._options.namespace}/{name}: {error}") from None
+
+    def _decode(self, secret: Mapping[str, Any]) -> tuple[Authority, ...]:
+        """The authorities of our own Secret."""
+        data = _data(secret)
+        certificates, keys = _PEM.findall(data.get("ca.crt", b"")), _PEM.findall(data.get("ca.key", b""))
+        authorities = tuple(map(Authority, certificates, keys))
+        if len(certificates) != len(keys):
+            problem = f"has {len(certificates)} certificates but {len(keys)} keys"
+        elif not all(one.sound for one in authorities):
+            problem = "has a certificate or a key that cannot be read, or that is not the other's"
+        else:
+            return authorities
+        raise XdsTlsError(f"Secret {self._options.namespace}/{SECRET} {problem}; delete it to begin anew")
 
     def _manifest(self, name: str) -> dict[str, Any]:
         metadata = {
@@ -131,7 +174,12 @@ class XdsTls:
 
 
 def _data(secret: Mapping[str, Any]) -> dict[str, bytes]:
-    return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
+    """A value that is not base64, which no API server takes, counts as not there."""
+    found: dict[str, bytes] = {}
+    for key, value in (secret.get("data") or {}).items():
+        with suppress(binascii.Error):
+            found[key] = base64.b64decode(value)
+    return found
 
 
 def _encode(authorities: Sequence[Authority]) -> dict[str, str]:
@@ -140,10 +188,3 @@ def _encode(authorities: Sequence[Authority]) -> dict[str, str]:
         "ca.crt": base64.b64encode(b"".join(one.certificate for one in authorities)).decode(),
         "ca.key": base64.b64encode(b"".join(one.key for one in authorities)).decode(),
     }
-
-
-def _decode(data: Mapping[str, bytes]) -> tuple[Authority, ...]:
-    certificates, keys = _PEM.findall(data.get("ca.crt", b"")), _PEM.findall(data.get("ca.key", b""))
-    if len(certificates) != len(keys):
-        raise XdsTlsError(f"Secret {SECRET} has {len(certificates)} certificates but {len(keys)} keys; delete it to begin anew")
-    return tuple(Authority(certificate, key) for certificate, key in zip(certificates, keys, strict=True))
