@@ -7,6 +7,7 @@ import pytest
 
 from gwanmun.api import HTTPRoute
 from gwanmun.api.kinds import KINDS
+from gwanmun.kube import UnreachableError
 from gwanmun.names import ObjectKey
 from gwanmun.providers.kubernetes.replica import MAX_LINE_BYTES, Changes, ExpiredError, Lines, Replica, WatchError
 
@@ -159,3 +160,31 @@ def test_a_line_without_an_end_is_given_up() -> None:
         assert list(machine.feed(b"x" * (1 << 20))) == []
     with pytest.raises(WatchError):
         list(machine.feed(b"x"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        page(route("b", 2))[:-5],
+        b"{}",
+        b'{"metadata": 5}',
+        b'{"metadata": {}, "items": [5]}',
+        b'{"metadata": {"resourceVersion": "\xff"}}',
+    ],
+    ids=["cut", "empty", "metadata", "items", "no-text"],
+)
+def test_what_is_no_list_changes_nothing_and_is_asked_for_again(content: bytes) -> None:
+    machine = replica()
+    machine.page(page(route("a", 1)))
+    machine.expire()
+    with pytest.raises(UnreachableError, match="the list of httproutes cannot be read"):
+        machine.page(content)
+    machine.expire()
+    assert names(machine.page(page(route("a", 1), route("b", 2)))) == {"b": True}
+
+
+def test_an_object_with_a_text_that_is_none_spoils_no_other() -> None:
+    machine = replica()
+    changes = machine.page(page(route("a", 1), route("b", 2)).replace(b'"u-a"', b'"\xff"'))
+    assert names(changes) == {"b": True}
+    assert list(changes.unreadable) == [str(key("a"))]

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from gwanmun.kube import ApiError, KubeClient, UnreachableError
+from gwanmun.kube import UNREADABLE, ApiError, KubeClient, UnreachableError
 from gwanmun.names import NamespacedName
 from gwanmun.xds_server.identity import Holder, Review
 from gwanmun.xds_server.server import Refusal
@@ -15,6 +15,22 @@ _ACCOUNT: Final = "system:serviceaccount:"
 _NODE: Final = "node:"
 _POD: Final = "pod:"
 _TIMEOUT_S: Final = 5.0
+
+
+class _User(msgspec.Struct):
+    username: str = ""
+    extra: dict[str, list[str]] | None = None
+
+
+class _Status(msgspec.Struct):
+    authenticated: bool = False
+    audiences: list[str] | None = None
+    error: str = ""
+    user: _User | None = None
+
+
+class _Review(msgspec.Struct):
+    status: _Status | None = None
 
 
 def token_review(client: KubeClient, audience: str) -> Review:
@@ -28,24 +44,23 @@ def token_review(client: KubeClient, audience: str) -> Review:
         }
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                answer = await client.call("POST", _PATH, body=body)
-        except (ApiError, UnreachableError, TimeoutError) as error:
+                return reviewed(await client.call("POST", _PATH, body=body), audience)
+        except (ApiError, UnreachableError, TimeoutError, *UNREADABLE) as error:
             raise TimeoutError(f"the token cannot be checked at the moment: {error}") from None
-        return reviewed(answer, audience)
 
     return review
 
 
 def reviewed(answer: bytes, audience: str) -> Holder | Refusal:
-    """What a TokenReview says. Pure."""
-    status = msgspec.json.decode(answer).get("status") or {}
-    user = status.get("user") or {}
-    name = user.get("username") or ""
-    if not status.get("authenticated") or audience not in (status.get("audiences") or ()):
-        return Refusal(f'the token is not valid for "{audience}": {status.get("error") or "not authenticated"}', known=False)
+    """What a TokenReview says. Pure. One of UNREADABLE where it is none."""
+    status = msgspec.json.decode(answer, type=_Review).status or _Status()
+    user = status.user or _User()
+    name = user.username
+    if not status.authenticated or audience not in (status.audiences or ()):
+        return Refusal(f'the token is not valid for "{audience}": {status.error or "not authenticated"}', known=False)
     if not name.startswith(_ACCOUNT):
         return Refusal(f"{name} is not a service account")
-    extra = user.get("extra") or {}
+    extra = user.extra or {}
     found = [name]
     for prefix, key in ((_POD, "pod-name"), (_NODE, "node-name")):
         found += [prefix + value for value in extra.get(f"authentication.kubernetes.io/{key}") or ()]

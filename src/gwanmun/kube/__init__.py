@@ -3,11 +3,12 @@
 Deliberately absent: what is watched (``providers``), what is written (``status``, ``infra``), and any cache.
 """
 
-from gwanmun.kube.client import ApiError, Connection, KubeClient, KubeConfigError, UnreachableError, connection
+from gwanmun.kube.client import UNREADABLE, ApiError, Connection, KubeClient, KubeConfigError, UnreachableError, connection
 from gwanmun.kube.paths import collection_path, manifest_path, object_path
 from gwanmun.kube.present import Present
 
 __all__ = [
+    "UNREADABLE",
     "ApiError",
     "Connection",
     "KubeClient",

@@ -55,6 +55,8 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What reading an answer as JSON may raise; the second where a text in it is none."""
 _UNREACHABLE: Final = (httpx2.RequestError, ConfigError, OSError)
 """The last but one: a token's file that is away while it is renewed, a plugin for logging in that fails."""
 
@@ -151,14 +153,21 @@ class KubeClient:
 
     async def get(self, path: str, **parameters: str) -> Any:
         """An object (or list) as plain data."""
-        return msgspec.json.decode(await self.call("GET", path, parameters=parameters))
+        return self.decoded(await self.call("GET", path, parameters=parameters))
 
     async def apply(self, manifest: Mapping[str, Any], *, manager: str = MANAGER) -> Any:
         """Server-side apply: what the manifest says is ours from now on, all else stays as it is. Returns the object."""
         parameters = {"fieldManager": manager, "force": "true"}
         path = manifest_path(manifest)
         answer = await self.call("PATCH", path, body=manifest, content_type=APPLY_PATCH, parameters=parameters)
-        return msgspec.json.decode(answer)
+        return self.decoded(answer)
+
+    def decoded(self, answer: bytes) -> Any:
+        """Plain data of what `call` returned."""
+        try:
+            return msgspec.json.decode(answer)
+        except UNREADABLE as error:  # cut off on its way, or no JSON in spite of its beginning
+            raise UnreachableError(f"{self.server} gave an answer that cannot be read: {error}") from None
 
     async def delete(self, manifest: Mapping[str, Any], *, uid: str | None = None) -> None:
         """Delete the object of that kind and name (only the one with that uid, if given); all is well if it has gone."""
@@ -177,8 +186,10 @@ class KubeClient:
         timeout = httpx2.Timeout(_TIMEOUT_S, read=_SILENCE_S, pool=None)
         try:
             async with self._http.stream("GET", path, params=parameters, headers={"accept": JSON}, timeout=timeout) as answer:
-                if not answer.is_success:
+                if answer.is_error:
                     raise _refusal(answer, await answer.aread())
+                if not answer.is_success:  # a redirect: no API server does that
+                    raise UnreachableError(f"{self.server} answered {answer.status_code} with something that is no object")
                 yield answer.aiter_bytes()
         except _UNREACHABLE as error:
             raise UnreachableError(f"{self.server} ended the answer ({type(error).__name__}: {error})") from None
@@ -187,7 +198,7 @@ class KubeClient:
 def _refusal(answer: httpx2.Response, content: bytes) -> ApiError:
     try:
         failure = msgspec.json.decode(content, type=_Failure)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         failure = _Failure(message=content[:300].decode(errors="replace"))
     wait = answer.headers.get("retry-after", "")
     return ApiError(answer.status_code, failure.reason, failure.message, retry_after=float(wait) if wait.isdecimal() else None)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-import msgspec
 import structlog
 
 from gwanmun.api.decode import decode_json
 from gwanmun.api.kinds import KINDS, split_api_version
-from gwanmun.kube import ApiError, KubeClient, Present, UnreachableError, object_path
+from gwanmun.kube import UNREADABLE, ApiError, KubeClient, Present, UnreachableError, object_path
 from gwanmun.kube.client import MERGE_PATCH
 from gwanmun.kube.refusal import missing_right, namespace_ends
 from gwanmun.names import ObjectKey
@@ -187,7 +186,7 @@ class StatusWriter:
         # The watch will tell the same in a moment; what is worked out before that must not be based on the old version.
         try:
             written = decode_json(answer, kind)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
         if self._present.get(key) is present:  # else the watch was faster, and may know more than this answer
             metadata = written.metadata

@@ -14,7 +14,7 @@ import msgspec
 from gwanmun.api import Object
 from gwanmun.api.decode import ListMeta, decode_json, decode_json_list
 from gwanmun.api.kinds import Kind
-from gwanmun.kube import Present
+from gwanmun.kube import UNREADABLE, Present, UnreachableError
 from gwanmun.names import ObjectKey
 from gwanmun.providers.kubernetes.trim import present, trimmed
 from gwanmun.resources import key_of
@@ -112,7 +112,8 @@ class Replica:
         self._seen = set()
 
     def page(self, data: bytes) -> Changes:
-        """A page of the list; after it either `next_page` or `version` is set."""
+        """A page of the list; after it either `next_page` or `version` is set. UnreachableError where it is no list: then
+        begin it anew."""
         items, metadata, changes = self._decode_page(data)
         for obj in items:
             self._seen.add(self._put(obj, changes))
@@ -129,7 +130,7 @@ class Replica:
         try:
             event = _EVENT.decode(data)
             head = _HEAD.decode(event.object)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise WatchError(f"not an event: {error}") from None
         if event.type == "ERROR":
             if head.code == 410:
@@ -140,7 +141,7 @@ class Replica:
         elif event.type in ("ADDED", "MODIFIED"):
             try:
                 self._put(decode_json(bytes(event.object), self.kind), changes)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 self._spoil(head.metadata, error, changes)
         if head.metadata.resource_version:
             self.version = head.metadata.resource_version
@@ -157,22 +158,25 @@ class Replica:
     def _decode_page(self, data: bytes) -> tuple[list[Object], ListMeta, Changes]:
         try:
             page = decode_json_list(data, self.kind)
-        except msgspec.ValidationError:
+        except UNREADABLE:
             return self._decode_items(data)
         return list(page.items or ()), page.metadata, Changes()
 
     def _decode_items(self, data: bytes) -> tuple[list[Object], ListMeta, Changes]:
         """One by one: the others are not to suffer from one that does not fit."""
         changes = Changes()
-        raw = msgspec.json.decode(data, type=_Items)
         objects: list[Object] = []
-        for item in raw.items or ():
+        try:
+            raw = msgspec.json.decode(data, type=_Items)
+            heads = [_HEAD.decode(item) for item in raw.items or ()]
+        except UNREADABLE as error:  # cut off on its way, or from something else in the API server's place
+            raise UnreachableError(f"the list of {self.kind.plural} cannot be read: {error}") from None
+        for item, head in zip(raw.items or (), heads, strict=True):
             try:
                 objects.append(decode_json(bytes(item), self.kind))
-            except msgspec.DecodeError as error:
-                metadata = _HEAD.decode(item).metadata
-                self._spoil(metadata, error, changes)
-                self._seen.add(self._key(metadata))
+            except UNREADABLE as error:
+                self._spoil(head.metadata, error, changes)
+                self._seen.add(self._key(head.metadata))
         return objects, raw.metadata, changes
 
     def _put(self, obj: Object, changes: Changes) -> ObjectKey:
@@ -191,7 +195,7 @@ class Replica:
             changes.objects[key] = None
             changes.present[key] = None
 
-    def _spoil(self, metadata: _Meta, error: msgspec.DecodeError, changes: Changes) -> None:
+    def _spoil(self, metadata: _Meta, error: Exception, changes: Changes) -> None:
         """What the object said before stays in force, as with a file that cannot be read."""
         key = self._key(metadata)
         changes.unreadable[str(key)] = str(error)
