@@ -1,6 +1,7 @@
 """The proxy's program: who it lets itself be configured by, what it says of itself, and how it ends."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -117,6 +118,32 @@ async def test_when_envoy_ends_so_does_the_container(pod: Pod, authority: trustm
         assert proxy.proxy._child is not None
         os.kill(proxy.proxy._child.pid, signal.SIGKILL)
         assert await asyncio.wait_for(proxy.task, 10) != 0
+
+
+async def test_an_envoy_that_ends_while_it_is_drained_is_not_waited_for(pod: Pod, authority: trustme.CA) -> None:
+    front, came = free_port(), asyncio.Event()
+
+    async def never(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        writer.close()
+
+    backend = await asyncio.start_server(never, "127.0.0.1", 0)
+    async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
+        plane.publisher.publish(SCOPE, one_listener(front, "hello", backend=backend.sockets[0].getsockname()[1]))
+        await proxy.until("/ready", 200)
+        request = asyncio.create_task(get(front, "/slow"))
+        await asyncio.wait_for(came.wait(), 10)
+        proxy.proxy.stop()
+        await asyncio.sleep(0.5)  # longer than it settles: it asks what is unfinished
+        assert not proxy.task.done()
+        assert proxy.proxy._child is not None
+        os.kill(proxy.proxy._child.pid, signal.SIGKILL)
+        assert await asyncio.wait_for(proxy.task, 5) != 0
+        with pytest.raises(httpx.TransportError):
+            await request
+    backend.close()
 
 
 async def test_its_own_death_leaves_no_envoy_and_every_line_is_an_object(pod: Pod, folder: Path, authority: trustme.CA) -> None:

@@ -254,7 +254,7 @@ class Proxy:
         settle = min(self.options.settle, total)
         await asyncio.wait((ended,), timeout=settle.total_seconds())
         left = max(timedelta(), total - timedelta(seconds=time.monotonic() - began))
-        unfinished = await drain(self._admin, left)
+        unfinished = await drain(self._admin, left, gone=ended.done)
         log.info("drained", seconds=round(time.monotonic() - began, 1), unfinished=unfinished)
 
     async def _keep_fresh(self, credentials: Credentials) -> None:

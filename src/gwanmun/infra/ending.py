@@ -1,15 +1,17 @@
 """Ending Envoy: let requests finish, then end the processes, and clear what a folder's gateway leaves behind."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from gwanmun.infra.admin import Admin, AdminError
 from gwanmun.infra.launch import STOP_GRACE, Envoy, find_envoys, shared_memory
-from gwanmun.infra.processes import end, ended_within, identify, send, wait_ended
+from gwanmun.infra.processes import end, ended_within, identify, is_alive, send, wait_ended
 from gwanmun.infra.rundir import AlreadyRunningError, Lock, RunDir, State
 
 _POLL_SECONDS = 0.05
@@ -17,39 +19,39 @@ _TRIES = 100
 _MORE_SECONDS = 10.0
 """For what a control plane does besides draining, on a busy machine."""
 
-_SILENT_TIMES = 3
-"""So many answers in a row have to fail before nobody is there. One is late where Envoy's main thread is busy."""
 
+async def drain(admin: Admin, grace: timedelta, *, gone: Callable[[], bool], hurry: asyncio.Event | None = None) -> int:
+    """Take no new connections and wait until nothing is in flight, for `grace` at most, or until `hurry` is set. `gone` says
+    whether Envoy has ended.
 
-async def drain(admin: Admin, grace: timedelta, hurry: asyncio.Event | None = None) -> int:
-    """Take no new connections and wait until nothing is in flight, for `grace` at most, or until `hurry` is set.
-
-    Returns how many requests and connections are still in use then: 0 if all have finished, or nobody answers.
+    Returns how many requests and connections are still in use then, as far as is known: 0 if all have finished, or Envoy has.
     """
-    unfinished = silent = 0
+    unfinished = 0
     told = False
     try:
         async with asyncio.timeout(grace.total_seconds()):
-            while silent < _SILENT_TIMES:
+            while not gone():
                 if hurry is not None and hurry.is_set():
                     return unfinished
-                try:
+                # One that gives no answer is busy, however often: it may well have requests in flight.
+                with contextlib.suppress(AdminError):
                     if not told:
                         # In this order: connections that live on learn from their next answer that they are to be closed.
                         await admin.fail_health_checks()
                         await admin.drain_listeners()
                         told = True
                     unfinished = await admin.unfinished()
-                except AdminError:
-                    silent += 1
-                else:
                     if not unfinished:
                         return 0
-                    silent = 0
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         return unfinished
     return 0
+
+
+def all_ended(envoys: Sequence[Envoy]) -> bool:
+    """Whether none of these processes runs any more."""
+    return not any(is_alive(envoy.process) for envoy in envoys)
 
 
 async def end_all(envoys: Sequence[Envoy]) -> None:
@@ -92,7 +94,7 @@ async def down(
         envoys = find_envoys(rundir)
         if envoys:
             tell(f"ending Envoy (process {envoys[-1].pid}); requests may finish for {grace.total_seconds():g} s")
-            await drain(admin or Admin(rundir.admin_socket), grace)
+            await drain(admin or Admin(rundir.admin_socket), grace, gone=partial(all_ended, envoys))
             await end_all(envoys)
         clear(rundir)
     finally:

@@ -189,13 +189,17 @@ class LocalEnvoy:
         envoys = [envoy for envoy in (*self._draining, self._current, self._successor) if envoy is not None]
         unfinished = 0
         if self._current is not None and is_alive(self._current.process):
-            unfinished = await drain(self.admin, self._options.stop_grace, hurry)
+            unfinished = await self._drain(self._current, hurry)
         await end_all(envoys)
         self._current = self._successor = None
         self._draining.clear()
         self._ready.clear()
         clear(self._rundir)
         return unfinished
+
+    async def _drain(self, envoy: Envoy, hurry: asyncio.Event | None = None) -> int:
+        """Let it finish, for `stop_grace`, or until `hurry` is set. Returns how many requests had not by then."""
+        return await drain(self.admin, self._options.stop_grace, gone=lambda: not is_alive(envoy.process), hurry=hurry)
 
     def _want(self, bootstrap: Mapping[str, Any]) -> None:
         content = serialize_bootstrap(bootstrap)
@@ -215,7 +219,7 @@ class LocalEnvoy:
             return
         if unusable is not None:
             self._report(Notice(f"Envoy {newest.pid} of an earlier start is ended: {unusable}"))
-            await drain(self.admin, self._options.stop_grace)
+            await self._drain(newest)
             await end_all(found)
             return
         self._current = newest
@@ -309,7 +313,7 @@ class LocalEnvoy:
         else:
             self._report(Notice(f"Envoy is stopped and started, since its bootstrap has changed and {obstacle}"))
             self._ready.clear()
-            await drain(self.admin, self._options.stop_grace)
+            await self._drain(old)
             await end_all([old])
             self._current = None
 
