@@ -39,6 +39,10 @@ class Mounted:
         (self.folder / "..new").symlink_to(version.name)
         os.replace(self.folder / "..new", self.folder / "..data")
 
+    def take_away(self) -> None:
+        """As while a volume is made anew."""
+        (self.folder / "..data").unlink()
+
 
 @dataclass
 class Plane:

@@ -2,22 +2,27 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trustme
+from structlog.testing import capture_logs
 
 from fleet.conftest import Pod, towards
 from fleet.plane import SCOPE, control_plane, one_listener
 from free_ports import free_port
 from gwanmun.app.errors import UserError
 from gwanmun.app.proxy import proxy_options
+from gwanmun.infra.rundir import RunDir
 from gwanmun.xds_server import ResourceSet
 
 pytestmark = pytest.mark.envoy
@@ -63,6 +68,46 @@ async def test_a_renewed_token_is_shown_from_the_next_stream_on(pod: Pod, author
         await plane.token_seen("Bearer two")
         plane.publisher.publish(SCOPE, one_listener(free_port(), "hello"))
         await proxy.until("/ready", 200)
+
+
+async def test_a_token_that_cannot_be_read_for_a_while_is_renewed_afterwards(pod: Pod, authority: trustme.CA) -> None:
+    with capture_logs() as logs:
+        async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
+            await plane.token_seen("Bearer one")
+            pod.token.take_away()
+            await until_told(logs, "credentials_unreadable", "cannot be read: No such file or directory")
+            assert not proxy.task.done()
+            pod.token.write(token="two")
+            await until_told(logs, "credentials_renewed")
+    assert "two" in token_of_envoy(pod)
+
+
+async def test_a_token_that_cannot_be_written_down_is_tried_again(
+    pod: Pod, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with capture_logs() as logs:
+        async with control_plane(authority) as plane, towards(pod, plane).running():
+            await plane.token_seen("Bearer one")
+            with monkeypatch.context() as patched:
+                patched.setattr(RunDir, "write", full)
+                pod.token.write(token="two")
+                await until_told(logs, "credentials_unreadable", "No space left on device")
+                assert "two" not in token_of_envoy(pod)
+            await until_told(logs, "credentials_renewed")
+    assert "two" in token_of_envoy(pod)
+
+
+def token_of_envoy(pod: Pod) -> str:
+    return (pod.options.run_directory / "xds-token.json").read_text()
+
+
+async def until_told(logs: Sequence[Mapping[str, Any]], event: str, message: str = "") -> None:
+    async with asyncio.timeout(20):
+        while not any(one["event"] == event and message in one.get("message", "") for one in list(logs)):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_a_control_plane_of_another_authority_is_not_spoken_to_until_its_authority_is_known(
