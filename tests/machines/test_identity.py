@@ -4,6 +4,7 @@ import pytest
 
 from gwanmun.app.reviews import account_of, node_of, reviewed
 from gwanmun.names import NamespacedName
+from gwanmun.xds_server import identity as identity_module
 from gwanmun.xds_server.identity import Holder, TokenIdentity
 from gwanmun.xds_server.publisher import Peer
 from gwanmun.xds_server.server import Refusal
@@ -40,17 +41,56 @@ async def test_a_proven_name_replaces_whatever_was_claimed() -> None:
     assert found == Peer("a", ("name of good",))
 
 
-async def test_an_answer_counts_for_a_while_and_a_refusal_for_no_time() -> None:
+@pytest.mark.parametrize("token", ["good", "bad"])
+async def test_an_answer_counts_for_a_while(token: str) -> None:
     reviewer = Reviewer()
     identity = reviewer.identity()
-    for _ in range(3):
-        await identity({"authorization": "bearer good"}, PEER)
-        await identity({"authorization": "Bearer bad"}, PEER)
-    assert reviewer.asked.count("good") == 1
-    assert reviewer.asked.count("bad") == 3
+    first = await identity({"authorization": f"bearer {token}"}, PEER)
+    for reviewer.now in (0.0, 9.9):
+        assert await identity({"authorization": f"Bearer {token}"}, PEER) == first
+    assert reviewer.asked == [token]
     reviewer.now = 10.0
+    assert await identity({"authorization": f"Bearer {token}"}, PEER) == first
+    assert reviewer.asked == [token] * 2
+
+
+async def test_who_was_refused_is_let_in_when_that_has_changed() -> None:
+    answers: list[Holder | Refusal] = [Refusal("no", known=False), Holder(("name",))]
+    now = 0.0
+
+    async def review(_: str) -> Holder | Refusal:
+        return answers.pop(0)
+
+    identity = TokenIdentity(review, clock=lambda: now, lifetime=10.0)
+    assert isinstance(await identity({"authorization": "Bearer x"}, PEER), Refusal)
+    now = 10.0
+    for _ in range(2):
+        assert await identity({"authorization": "Bearer x"}, PEER) == Peer(PEER.address, ("name",))
+
+
+async def test_ever_new_tokens_take_no_more_room_and_push_out_no_one_who_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity_module, "_MOST_KEPT", 3)
+    reviewer = Reviewer()
+    identity = reviewer.identity()
     await identity({"authorization": "Bearer good"}, PEER)
-    assert reviewer.asked.count("good") == 2
+    for i in range(10):
+        await identity({"authorization": f"Bearer bad{i}"}, PEER)
+    await identity({"authorization": "Bearer good"}, PEER)
+    assert reviewer.asked.count("good") == 1
+    await identity({"authorization": "Bearer bad9"}, PEER)
+    await identity({"authorization": "Bearer bad0"}, PEER)
+    assert reviewer.asked.count("bad9") == 1
+    assert reviewer.asked.count("bad0") == 2
+    assert len(identity._refusals) == 3
+
+
+async def test_that_nobody_answers_is_no_answer() -> None:
+    reviewer = Reviewer()
+    identity = reviewer.identity()
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await identity({"authorization": "Bearer away"}, PEER)
+    assert reviewer.asked == ["away"] * 2
 
 
 async def test_when_nobody_can_be_asked_the_proxy_is_to_come_again() -> None:
