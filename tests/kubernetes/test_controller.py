@@ -79,8 +79,8 @@ class Running:
                 "controller",
                 f"--namespace={SYSTEM}",
                 f"--xds-address={self.cluster.host_address}:18000",
-                f"--xds-listen=0.0.0.0:{self.port}",
-                f"--metrics-listen=0.0.0.0:{self.port + 1}",
+                f"--xds-listen={self.cluster.host_address}:{self.port}",
+                f"--metrics-listen=127.0.0.1:{self.port + 1}",
                 stdout=log,
                 stderr=log,
             )
