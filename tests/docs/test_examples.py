@@ -230,7 +230,8 @@ async def test_one_machine(tmp_path: Path) -> None:
         client(sibling) as second,
     ):
         assert (await second.get("/")).headers["x-served-by"] == "bound"
-        assert {(await first.get("/")).headers["x-served-by"] for _ in range(20)} == {"near"}
+        by = Counter([(await first.get("/")).headers["x-served-by"] for _ in range(40)])
+        assert by["near"] >= 36, by  # a draw with weights
         backends = (folder / "backends.yaml").read_text()
         version = gateway.version
         (folder / "backends.yaml").write_text(backends.replace("zone: zone-a", "zone: zone-c"))

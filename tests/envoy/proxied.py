@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,17 @@ SCOPE = "all"
 
 @dataclass
 class Upstream:
-    """An HTTP/1 server that answers with what it saw. `script` holds statuses for its next answers; "reset" ends the
-    connection without one, "hang" never answers. `seen` are the request heads."""
+    """An HTTP/1 server that answers with what it saw. `script` holds statuses for its next answers (`status` is what it says
+    without one); "reset" ends the connection without one, "hang" never answers. `seen` are the request heads. Each request
+    takes `seconds`, of which the seats, if there are some, bound how many at a time; others wait."""
 
     name: str
     port: int = 0
     seen: list[dict[str, Any]] = field(default_factory=list)
     script: deque[int | str] = field(default_factory=deque)
+    status: int = 200
+    seconds: float = 0.0
+    seats: asyncio.Semaphore | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -36,7 +40,9 @@ class Upstream:
                 request = _parsed(head.decode("latin-1"))
                 request["body"] = (await _body(reader, request["headers"])).decode("latin-1")
                 self.seen.append(request)
-                step = self.script.popleft() if self.script else 200
+                step = self.script.popleft() if self.script else self.status
+                async with self.seats or nullcontext():
+                    await asyncio.sleep(self.seconds)
                 if step == "hang":
                     await reader.read()
                     break

@@ -165,7 +165,7 @@ async def test_near_endpoints_take_everything_while_they_are_there(tmp_path, pre
         options = bound(80, port, zone="z1", node="n1")
         base = model(http([rule(to("x"))]))
         async with proxy(tmp_path, with_backend(base, backend, here, there), options, port) as running, running.client() as c:
-            assert {(await ask(c)).by for _ in range(10)} == {"a"}
+            assert Counter([(await ask(c)).by for _ in range(40)])["a"] >= 36  # the other helps, next to never when idle
             await running.show(with_backend(base, backend, replace(here, ready=False), there), options)
             assert {(await ask(c)).by for _ in range(10)} == {"b"}
 
@@ -180,7 +180,7 @@ async def test_endpoints_that_cannot_be_reached_leave_their_share_to_the_next_zo
             async with asyncio.timeout(10):
                 while (await ask(client)).status != 200:
                     pass
-            assert [(await ask(client)).by for _ in range(20)] == ["b"] * 20
+            assert [(await ask(client)).by for _ in range(20)] == ["b"] * 20  # the other one is out
 
 
 async def test_endpoints_that_say_again_and_again_that_they_are_overloaded_leave_their_share_to_the_next_zone(tmp_path) -> None:
@@ -192,7 +192,9 @@ async def test_endpoints_that_say_again_and_again_that_they_are_overloaded_leave
         served = with_backend(base, Backend(cluster_key("x"), "http1", prefer="zone"), here, there)
         async with proxy(tmp_path, served, bound(80, port, zone="z1"), port) as running, running.client() as client:
             found["a"].script += [503] * 5
-            assert [(await ask(client)).status for _ in range(5)] == [503] * 5
+            async with asyncio.timeout(10):
+                while found["a"].script:  # next to all requests go there
+                    assert (await ask(client)).status in (200, 503)
             assert [(await ask(client)).by for _ in range(20)] == ["b"] * 20
             async with asyncio.timeout(20):
                 while (await ask(client)).by != "a":  # it is tried again, and can

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -440,8 +441,8 @@ async def test_a_backend_by_host_name(world: World) -> None:
 @pytest.mark.parametrize("path", ["/zoned", "/near", "/hinted"], ids=["a Backend", "a Service", "where hints say otherwise"])
 async def test_servers_for_the_own_zone_are_preferred(world: World, path: str) -> None:
     async with world.served.client() as client:
-        by = [(await client.get(path)).headers["x-served-by"] for _ in range(40)]
-    assert by.count("echo") >= 36
+        by = Counter([(await client.get(path)).headers["x-served-by"] for _ in range(40)])
+    assert by["echo"] >= 36, by  # a draw with weights: the other one takes about one in a thousand
 
 
 async def test_clients_have_to_show_a_certificate(world: World, tmp_path: Path) -> None:

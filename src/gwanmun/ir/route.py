@@ -75,7 +75,7 @@ class HeaderEdits:
 @dataclass(frozen=True, slots=True)
 class WeightedTarget:
     """A share of the traffic. `target` None stands for a backend that could not be resolved: its share answers 500.
-    `picker` is asked for the endpoint of each request."""
+    `picker` is asked for the endpoint of each request; `prefers_near` is what the backend itself says."""
 
     target: ClusterKey | None
     weight: int
@@ -83,6 +83,7 @@ class WeightedTarget:
     response_headers: HeaderEdits | None = None
     label: str = ""  # as the user names the backend, for explanations
     picker: Picker | None = None
+    prefers_near: bool = False
 
 
 @dataclass(frozen=True, slots=True)

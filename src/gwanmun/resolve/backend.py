@@ -128,6 +128,12 @@ def picker_for(q: Query, key: ClusterKey) -> ir.Picker | None:
     return found.picker if found is not None else None
 
 
+def prefers_near(q: Query, key: ClusterKey) -> bool:
+    """Whether a backend wants endpoints near the proxy to be preferred."""
+    found = q.get(backend, key)
+    return found is not None and found.prefer is not None
+
+
 def service_view(q: Query, service: ObjectKey) -> ServiceView | None:
     """The part of a Service that routing depends on; None where it does not exist."""
     obj = read(q, service, Service)

@@ -15,7 +15,7 @@ from gwanmun.api.httproute import HTTPBackendRef, HTTPRouteFilter, HTTPRouteRetr
 from gwanmun.memo import Query
 from gwanmun.names import MatchKey, NamespacedName, ObjectKey, RuleKey
 from gwanmun.resolve.attach import read_route
-from gwanmun.resolve.backend import Referrer, picker_for, serves_models
+from gwanmun.resolve.backend import Referrer, picker_for, prefers_near, serves_models
 from gwanmun.resolve.fault import Fault, Refusal
 from gwanmun.resolve.filters import Filters, resolve_filters, target_filters
 from gwanmun.resolve.grpcroute import grpc_filter, grpc_match
@@ -178,7 +178,9 @@ def _targets(q: Query, referrer: Referrer, source: Source) -> tuple[tuple[ir.Wei
             request, response = edits
             name = target_label(referrer, ref)
             picker = q.get(picker_for, cluster) if cluster is not None else None
-            targets.append(ir.WeightedTarget(cluster, min(ref.weight, LARGEST_WEIGHT), request, response, name, picker))
+            near = cluster is not None and q.get(prefers_near, cluster)
+            weight = min(ref.weight, LARGEST_WEIGHT)
+            targets.append(ir.WeightedTarget(cluster, weight, request, response, name, picker, prefers_near=near))
     return tuple(targets), faults
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from gwanmun.ir import Backend, Endpoints
 from gwanmun.protos import any_of, pb, serialize
 from gwanmun.xds import names
-from gwanmun.xds.endpoint import Place, load_assignment
+from gwanmun.xds.endpoint import ACTIVE_REQUEST_BIAS, Place, load_assignment, spills
 from gwanmun.xds.picker import picked_endpoints
 from gwanmun.xds.tls import backend_tls
 from gwanmun.xds.types import ADS, Fields, extension, number
@@ -52,15 +52,19 @@ def cluster(backend: Backend, endpoints: Endpoints | None, context: ClusterConte
     name = names.cluster(backend.key)
     fields: Fields = {
         **_common(name, context),
-        **({"lb_policy": "LEAST_REQUEST"} if backend.picker is None else picked_endpoints(backend.picker)),
+        **(_LEAST_REQUEST if backend.picker is None else picked_endpoints(backend.picker)),
         **_http_options(backend),
     }
     if backend.prefer is not None:
         fields["outlier_detection"] = _OUTLIERS | _OVERLOADED
+        # Below half of a priority Envoy would try those that are out as well, though there are others further away.
+        fields["common_lb_config"]["healthy_panic_threshold"] = {"value": 1}
+    if spills(backend):
+        fields["least_request_lb_config"] = _BIASED
     if endpoints is None:
         fields |= _EDS
     else:
-        fields |= _dns(load_assignment(name, endpoints, backend.prefer, context.place))
+        fields |= _dns(load_assignment(backend, endpoints, context.place))
     if backend.tls is not None:
         fields["transport_socket"] = backend_tls(backend.tls, backend.protocol, context.system_trust)
     return serialize(pb("envoy.config.cluster.v3.Cluster")(**fields))
@@ -94,6 +98,11 @@ _OVERLOADED: Final[Fields] = {
     # only then does their share go to the next zone.
     "consecutive_gateway_failure": number(5),
     "enforcing_consecutive_gateway_failure": number(100),
+}
+
+_LEAST_REQUEST: Final[Fields] = {"lb_policy": "LEAST_REQUEST"}
+_BIASED: Final[Fields] = {
+    "active_request_bias": {"default_value": ACTIVE_REQUEST_BIAS, "runtime_key": "gwanmun.active_request_bias"}
 }
 
 _EDS: Final[Fields] = {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}

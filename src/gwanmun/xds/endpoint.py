@@ -4,12 +4,18 @@ Deliberately absent: health (whether an endpoint is ready is known already) and 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from gwanmun.ir import Endpoint, Endpoints
+from gwanmun.ir import Backend, Endpoint, Endpoints
 from gwanmun.protos import pb, serialize
+from gwanmun.xds import names
 from gwanmun.xds.types import Fields, number
+
+NEAR_WEIGHT: Final = 1000
+ACTIVE_REQUEST_BIAS: Final = 3.0
+"""Near endpoints count a thousand times as much as those further away, divided by the cube of the requests that each has under
+way: so one further away takes a request once near ones have ten times as much to do, and next to nothing before."""
 
 _NOWHERE: Final = Endpoint("127.0.0.1", 9)
 """The discard port of this machine: datagrams for a backend that is not there are dropped."""
@@ -23,16 +29,24 @@ class Place:
     node: str = ""
 
 
-def load_assignment(name: str, endpoints: Endpoints | None, prefer: Literal["zone", "node"] | None, place: Place) -> Fields:
-    """A ClusterLoadAssignment. Near endpoints take everything; only when there is none left does traffic go further."""
+def spills(backend: Backend) -> bool:
+    """Whether endpoints further away help when near ones have too much to do. How many connections a TCP server has says
+    nothing of that."""
+    return backend.prefer is not None and backend.protocol in ("http1", "http2")
+
+
+def load_assignment(backend: Backend, endpoints: Endpoints | None, place: Place) -> Fields:
+    """A ClusterLoadAssignment. Near endpoints take everything while there are some, or (see `spills`) while they can."""
     serving = [one for one in endpoints.endpoints if one.ready and one.weight > 0] if endpoints is not None else []
-    groups = [group for group in _by_distance(serving, prefer, place) if group]
+    groups = [group for group in _by_distance(serving, backend.prefer, place) if group]
+    if spills(backend):
+        groups = _overlapping(groups)
     localities = [
         {"locality": {"zone": zone}, "priority": priority, "lb_endpoints": [_lb_endpoint(one) for one in members]}
         for priority, group in enumerate(groups)
         for zone, members in _by_zone(group)
     ]
-    return {"cluster_name": name, "endpoints": localities}
+    return {"cluster_name": names.cluster(backend.key), "endpoints": localities}
 
 
 def weighted_assignment(name: str, shares: Sequence[tuple[int, Endpoints | None]]) -> Fields:
@@ -65,6 +79,20 @@ def _by_distance(serving: Sequence[Endpoint], prefer: Literal["zone", "node"] | 
     if prefer is not None and place.zone:
         return _two(serving, lambda one: one.zone == place.zone)
     return [list(serving)]
+
+
+def _overlapping(groups: list[list[Endpoint]]) -> list[list[Endpoint]]:
+    """Half of the next group helps in the first one. The other half stays apart, for what is tried again: a retry goes to
+    another priority, and Envoy takes an endpoint in one priority only. More helpers than near ones would take a share that
+    is worth mentioning at ten requests each."""
+    match groups:
+        case [near, further, *rest]:
+            helping = further[::2][: len(near)]
+            apart = [one for one in further if one not in helping]
+            first = [replace(one, weight=one.weight * NEAR_WEIGHT) for one in near] + helping
+            return [group for group in (first, apart, *rest) if group]
+        case _:
+            return groups
 
 
 def _two(serving: Sequence[Endpoint], near: Callable[[Endpoint], bool]) -> list[list[Endpoint]]:

@@ -39,8 +39,11 @@ _SAFE_RETRIES: Final = "connect-failure,refused-stream,reset-before-request"
 """What can be sent again without asking: the backend has not seen the request. Every forwarded request is, twice at most:
 replicas that come and go cost no failed requests. Other retries are the user's decision."""
 
+_OVERLOADED: Final = (429, 503)
+"""How a model server says that it has too much to do, before it has done anything."""
+
 _RETRY_BODY_BYTES: Final = 32 * 1024 * 1024
-"""How much of a body is kept for a retry that the user asked for. Envoy gives up retrying beyond it, without a word; its own
+"""How much of a body is kept for a retry after an answer. Envoy gives up retrying beyond it, without a word; its own
 default, 1 MiB, is less than a long prompt."""
 
 
@@ -102,7 +105,7 @@ def _common(rule: Rule) -> Fields:
         fields["typed_per_filter_config"] = filters
     if rule.inference:
         fields["metadata"] = {"filter_metadata": {names.METADATA: struct({"ai": True})}}  # ``localreply`` looks at it
-    if isinstance(rule.action, Forward) and rule.action.retry is not None:
+    if isinstance(rule.action, Forward) and (rule.action.retry is not None or _spills(rule.action, rule)):
         fields["request_body_buffer_limit"] = number(_RETRY_BODY_BYTES)
     return fields
 
@@ -193,15 +196,46 @@ def _retry_policy(forward: Forward, rule: Rule) -> Fields:
             )
         ],
         "host_selection_retry_max_attempts": 3,
-        **(_SAFE_RETRY if forward.retry is None else _user_retry(forward.retry)),
+        **_retried(forward, rule),
     }
+    if any(target.prefers_near for target in forward.targets):
+        policy |= _FURTHER
     # For a model API this is the time to the first byte of an answer, since headers come with it.
     if forward.backend_timeout and (forward.retry is not None or rule.inference):
         policy["per_try_timeout"] = forward.backend_timeout
     return policy
 
 
+def _retried(forward: Forward, rule: Rule) -> Fields:
+    if forward.retry is not None:
+        return _user_retry(forward.retry)
+    return _SPILL_RETRY if _spills(forward, rule) else _SAFE_RETRY
+
+
+def _spills(forward: Forward, rule: Rule) -> bool:
+    """Whether another endpoint is asked where one says that it has too much to do: near ones take everything, though others
+    might be idle, and the user says nothing of retries. Only of a model API it is known that such an answer means that nothing
+    has been done."""
+    there = (target for target in forward.targets if target.target is not None)
+    return rule.inference and forward.retry is None and all(target.prefers_near for target in there)
+
+
 _SAFE_RETRY: Final[Fields] = {"retry_on": _SAFE_RETRIES, "num_retries": number(2)}
+_SPILL_RETRY: Final[Fields] = _SAFE_RETRY | {
+    "retry_on": f"{_SAFE_RETRIES},retriable-status-codes",
+    "retriable_status_codes": list(_OVERLOADED),
+}
+
+_FURTHER: Final[Fields] = {
+    # A retry goes to a priority that has not been tried: away from near endpoints (``endpoint``). Where there is none, it takes
+    # more draws to come by an endpoint that weighs little; one costs less than a microsecond.
+    "retry_priority": extension(
+        "envoy.retry_priorities.previous_priorities",
+        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+        update_frequency=1,
+    ),
+    "host_selection_retry_max_attempts": 100,
+}
 
 
 def _user_retry(retry: Retry) -> Fields:

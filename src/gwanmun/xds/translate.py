@@ -153,7 +153,7 @@ def _backend(draft: _Draft, backend: Backend, endpoints: Endpoints | None, conte
         draft.drop(ENDPOINTS, name)
     else:
         draft.put(CLUSTER, name, cluster(backend, None, context), (Need(ENDPOINTS, name), *named))
-        draft.put(ENDPOINTS, name, serialize_assignment(load_assignment(name, endpoints, backend.prefer, context.place)))
+        draft.put(ENDPOINTS, name, serialize_assignment(load_assignment(backend, endpoints, context.place)))
 
 
 def _secrets(draft: _Draft, model: Model, before: Cache | None) -> None:

@@ -1,0 +1,63 @@
+"""Which endpoints are in which priority, and how much they weigh."""
+
+from typing import Literal
+
+from gwanmun.ir import Backend, Endpoint, Endpoints
+from gwanmun.names import ClusterKey, ObjectKey
+from gwanmun.xds.endpoint import Place, load_assignment
+
+Prefer = Literal["zone", "node"] | None
+HERE = Place("z1", "n1")
+
+
+def priorities(
+    *endpoints: Endpoint, prefer: Prefer = "zone", protocol: Literal["http1", "tcp"] = "http1", place: Place = HERE
+) -> list[dict[str, int]]:
+    """Weight by address, priority by priority."""
+    key = ClusterKey(ObjectKey("", "Service", "ai", "x"), 80, protocol)
+    assignment = load_assignment(Backend(key, protocol, prefer=prefer), Endpoints(key, endpoints), place)
+    found: dict[int, dict[str, int]] = {}
+    for locality in assignment["endpoints"]:
+        for one in locality["lb_endpoints"]:
+            address = one["endpoint"]["address"]["socket_address"]["address"]
+            found.setdefault(locality["priority"], {})[address] = one.get("load_balancing_weight", {"value": 1})["value"]
+    assert list(found) == list(range(len(found)))
+    return list(found.values())
+
+
+def at(zone: str, *names: str, node: str = "", **more: int) -> list[Endpoint]:
+    return [Endpoint(name, 80, zone, node, **more) for name in names]  # type: ignore[arg-type]  # only `weight` is given
+
+
+def test_every_other_further_endpoint_helps_a_little() -> None:
+    found = priorities(*at("z1", "a", "b"), *at("z2", "c", "d"), *at("z3", "e"))
+    assert found == [{"a": 1000, "b": 1000, "c": 1, "e": 1}, {"d": 1}]
+
+
+def test_no_more_help_than_there_are_near_ones() -> None:
+    assert priorities(*at("z1", "a"), *at("z2", "b", "c", "d", "e")) == [{"a": 1000, "b": 1}, {"c": 1, "d": 1, "e": 1}]
+
+
+def test_the_only_further_endpoint_helps() -> None:
+    assert priorities(*at("z1", "a"), *at("z2", "b")) == [{"a": 1000, "b": 1}]
+
+
+def test_weights_of_the_user_are_kept() -> None:
+    found = priorities(*at("z1", "a", weight=3), *at("z2", "b", "c", weight=2))
+    assert found == [{"a": 3000, "b": 2}, {"c": 2}]
+
+
+def test_nothing_changes_where_all_are_near_or_none_is() -> None:
+    assert priorities(*at("z1", "a", "b")) == [{"a": 1, "b": 1}]
+    assert priorities(*at("z2", "a", "b")) == [{"a": 1, "b": 1}]
+    assert priorities(*at("z1", "a"), *at("z2", "b"), place=Place()) == [{"a": 1, "b": 1}]
+    assert priorities(*at("z1", "a"), *at("z2", "b"), prefer=None) == [{"a": 1, "b": 1}]
+
+
+def test_the_node_first_then_the_zone_then_the_rest() -> None:
+    found = priorities(*at("z1", "a", node="n1"), *at("z1", "b", "c", node="n2"), *at("z2", "d", node="n3"), prefer="node")
+    assert found == [{"a": 1000, "b": 1}, {"c": 1}, {"d": 1}]
+
+
+def test_connections_say_nothing_of_load() -> None:
+    assert priorities(*at("z1", "a"), *at("z2", "b", "c"), protocol="tcp") == [{"a": 1}, {"b": 1, "c": 1}]
