@@ -1,17 +1,17 @@
 """Which endpoints are in which priority, and how much they weigh."""
 
+from dataclasses import replace
 from typing import Literal
 
-from gwanmun.ir import Backend, Endpoint, Endpoints
+from gwanmun.ir import Backend, Endpoint, Endpoints, Prefer
 from gwanmun.names import ClusterKey, ObjectKey
 from gwanmun.xds.endpoint import Place, load_assignment
 
-Prefer = Literal["zone", "node"] | None
 HERE = Place("z1", "n1")
 
 
 def priorities(
-    *endpoints: Endpoint, prefer: Prefer = "zone", protocol: Literal["http1", "tcp"] = "http1", place: Place = HERE
+    *endpoints: Endpoint, prefer: Prefer | None = "zone", protocol: Literal["http1", "tcp"] = "http1", place: Place = HERE
 ) -> list[dict[str, int]]:
     """Weight by address, priority by priority."""
     key = ClusterKey(ObjectKey("", "Service", "ai", "x"), 80, protocol)
@@ -57,6 +57,23 @@ def test_nothing_changes_where_all_are_near_or_none_is() -> None:
 def test_the_node_first_then_the_zone_then_the_rest() -> None:
     found = priorities(*at("z1", "a", node="n1"), *at("z1", "b", "c", node="n2"), *at("z2", "d", node="n3"), prefer="node")
     assert found == [{"a": 1000, "b": 1}, {"c": 1}, {"d": 1}]
+
+
+def test_hints_count_more_than_zones_if_all_have_them() -> None:
+    a, b, c = (replace(one, hints=("z1",)) for one in (*at("z1", "a"), *at("z2", "b"), *at("z3", "c")))
+    c = replace(c, hints=("z3",))
+    for prefer in ("zone", "node", "hints"):
+        assert priorities(a, b, c, prefer=prefer) == [{"a": 1000, "b": 1000, "c": 1}]
+    assert priorities(a, b, replace(c, hints=())) == [{"a": 1000, "b": 1}, {"c": 1}]
+
+
+def test_who_goes_by_hints_prefers_nobody_without_them() -> None:
+    assert priorities(*at("z1", "a"), *at("z2", "b"), prefer="hints") == [{"a": 1, "b": 1}]
+
+
+def test_hints_that_nobody_asked_for_are_followed_without_help() -> None:
+    a, b = replace(at("z1", "a")[0], hints=("z1",)), replace(at("z2", "b")[0], hints=("z2",))
+    assert priorities(a, b, prefer=None) == [{"a": 1}, {"b": 1}]
 
 
 def test_connections_say_nothing_of_load() -> None:

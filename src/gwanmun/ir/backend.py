@@ -5,6 +5,10 @@ from typing import Literal
 
 from gwanmun.names import CertificateKey, ClusterKey
 
+Prefer = Literal["zone", "node", "hints"]
+"""Which endpoints are preferred: those of the proxy's zone, of its node and then its zone, or only as hints say. Hints count
+more than zone and node where all endpoints have them."""
+
 
 @dataclass(frozen=True, slots=True)
 class SystemTrust:
@@ -56,7 +60,7 @@ class Backend:
     protocol: Literal["http1", "http2", "tcp", "udp"]
     tls: BackendTls | None = None
     engine: str | None = None
-    prefer: Literal["zone", "node"] | None = None  # trafficDistribution: PreferClose/PreferSameZone, PreferSameNode
+    prefer: Prefer | None = None
     picker: Picker | None = None
 
 

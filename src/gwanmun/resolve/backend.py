@@ -23,7 +23,6 @@ from gwanmun.resolve.tls import Unresolved, authorities, certificate_ref, client
 from gwanmun.resolve.world import read
 
 Protocol = Literal["http1", "http2", "tcp", "udp"]
-Prefer = Literal["zone", "node"]
 
 APP_PROTOCOLS: Mapping[str, Protocol] = {
     "http": "http1",
@@ -38,7 +37,11 @@ SECURE_APP_PROTOCOLS: Mapping[str, Protocol | None] = {"https": None, "kubernete
 """Those that ask for TLS; None is as the route prefers. How to check the server, only a BackendTLSPolicy says."""
 UNSAID_APP_PROTOCOLS = ("", "tcp")
 
-TRAFFIC_DISTRIBUTIONS: Mapping[str, Prefer] = {"PreferClose": "zone", "PreferSameZone": "zone", "PreferSameNode": "node"}
+TRAFFIC_DISTRIBUTIONS: Mapping[str, ir.Prefer] = {
+    "PreferClose": "zone",
+    "PreferSameZone": "zone",
+    "PreferSameNode": "node",
+}
 TOPOLOGY_ANNOTATIONS = ("service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints")
 
 TLS_OVER_TCP = "tls"
@@ -76,7 +79,7 @@ class ServiceView:
 
     external: bool
     ports: tuple[ServicePort, ...]
-    prefer: Prefer | None
+    prefer: ir.Prefer | None
     ipv6_first: bool
 
 
@@ -150,10 +153,11 @@ def service_port(view: ServiceView, number: int, protocol: str) -> ServicePort |
     return next((port for port in view.ports if port.port == number and port.protocol == transport), None)
 
 
-def _prefer(service: Service) -> Prefer | None:
-    """Kubernetes lets the older annotation win over spec.trafficDistribution."""
+def _prefer(service: Service) -> ir.Prefer | None:
+    """Kubernetes lets the older annotation win over spec.trafficDistribution. It means what the hints say and nothing else: the
+    topology controller gives none where a zone would get too few endpoints for its share of the traffic."""
     if any(service.metadata.annotations.get(name, "").lower() == "auto" for name in TOPOLOGY_ANNOTATIONS):
-        return "zone"
+        return "hints"
     return TRAFFIC_DISTRIBUTIONS.get(service.spec.traffic_distribution or "")
 
 
@@ -267,7 +271,7 @@ def _backend_backend(q: Query, key: ClusterKey) -> ir.Backend | None:
         return None
     protocol: Protocol = "tcp" if key.protocol == TLS_OVER_TCP else cast(Protocol, key.protocol)
     # Whoever says in which zones its servers are wants near ones to be preferred.
-    prefer: Prefer | None = "zone" if any(endpoint.zone for endpoint in obj.spec.endpoints) else None
+    prefer: ir.Prefer | None = "zone" if any(endpoint.zone for endpoint in obj.spec.endpoints) else None
     plain = ir.Backend(key, protocol, engine=obj.spec.engine, prefer=prefer)
     if not _backend_secure(obj):
         return plain

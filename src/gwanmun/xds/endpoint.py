@@ -5,9 +5,9 @@ Deliberately absent: health (whether an endpoint is ready is known already) and 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
-from gwanmun.ir import Backend, Endpoint, Endpoints
+from gwanmun.ir import Backend, Endpoint, Endpoints, Prefer
 from gwanmun.protos import pb, serialize
 from gwanmun.xds import names
 from gwanmun.xds.types import Fields, number
@@ -69,14 +69,14 @@ def serialize_assignment(fields: Fields) -> bytes:
     return serialize(pb("envoy.config.endpoint.v3.ClusterLoadAssignment")(**fields))
 
 
-def _by_distance(serving: Sequence[Endpoint], prefer: Literal["zone", "node"] | None, place: Place) -> Iterable[list[Endpoint]]:
+def _by_distance(serving: Sequence[Endpoint], prefer: Prefer | None, place: Place) -> Iterable[list[Endpoint]]:
     """Hints say it best, if all endpoints have them (as kube-proxy does it); then what the backend prefers."""
     if place.zone and serving and all(one.hints for one in serving):
         return _two(serving, lambda one: place.zone in one.hints)
     if prefer == "node" and place.node:
         near, rest = _two(serving, lambda one: one.node == place.node)
         return [near, *_two(rest, lambda one: bool(place.zone) and one.zone == place.zone)]
-    if prefer is not None and place.zone:
+    if prefer in ("zone", "node") and place.zone:
         return _two(serving, lambda one: one.zone == place.zone)
     return [list(serving)]
 
