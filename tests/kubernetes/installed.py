@@ -7,6 +7,7 @@ absent: what the manifests say (`examples/specification`) and what is asked of t
 import contextlib
 import json
 import os
+import select
 import signal
 import ssl
 import tempfile
@@ -31,6 +32,7 @@ RELEASE = "kgateway"
 CONTROLLER = "kgateway-gwanmun"
 FLEET = f"{GATEWAY.name}-kgateway"
 PROXIES = f"gateway.networking.k8s.io/gateway-name={GATEWAY.name}"
+_DIES_WITHIN_S = 10.0
 _CHAT_BODY = json.dumps({"model": "gpt-4", "max_tokens": 2, "messages": [{"role": "user", "content": "Hello"}]}).encode()
 
 
@@ -170,7 +172,8 @@ class Installed:
 
 
 def kill(pod: str, program: str) -> list[int]:
-    """SIGKILL to those processes of a pod whose command line has this word, as when the kernel wants for memory."""
+    """SIGKILL to those processes of a pod whose command line has this word, as when the kernel wants for memory. They have
+    ended when it returns: until a process is gone its sockets still take connections, and nobody answers those."""
     killed = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -179,7 +182,12 @@ def kill(pod: str, program: str) -> list[int]:
                 and f"HOSTNAME={pod}".encode() in (entry / "environ").read_bytes().split(b"\0")
                 and program.encode() in (entry / "cmdline").read_bytes()
             ):
-                os.kill(int(entry.name), signal.SIGKILL)
+                process = os.pidfd_open(int(entry.name))
+                try:
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                    select.select([process], [], [], _DIES_WITHIN_S)
+                finally:
+                    os.close(process)
                 killed.append(int(entry.name))
     return killed
 

@@ -6,6 +6,7 @@ Deliberately absent: which rules make up a host, and which hosts a listener (``t
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final, Literal, assert_never
 
 from gwanmun.ir import Forward, HeaderEdits, Mirror, Redirect, RegexPath, ReplacePrefix, Respond, Retry, Rule, WeightedTarget
@@ -199,7 +200,7 @@ def _retry_policy(forward: Forward, rule: Rule) -> Fields:
         **_retried(forward, rule),
     }
     if any(target.prefers_near for target in forward.targets):
-        policy |= _FURTHER
+        policy |= _further()
     # For a model API this is the time to the first byte of an answer, since headers come with it.
     if forward.backend_timeout and (forward.retry is not None or rule.inference):
         policy["per_try_timeout"] = forward.backend_timeout
@@ -226,16 +227,19 @@ _SPILL_RETRY: Final[Fields] = _SAFE_RETRY | {
     "retriable_status_codes": list(_OVERLOADED),
 }
 
-_FURTHER: Final[Fields] = {
-    # A retry goes to a priority that has not been tried: away from near endpoints (``endpoint``). Where there is none, it takes
-    # more draws to come by an endpoint that weighs little; one costs less than a microsecond.
-    "retry_priority": extension(
-        "envoy.retry_priorities.previous_priorities",
-        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
-        update_frequency=1,
-    ),
-    "host_selection_retry_max_attempts": 100,
-}
+
+@cache
+def _further() -> Fields:
+    """A retry goes to a priority that has not been tried: away from near endpoints (``endpoint``). Where there is none, it
+    takes more draws to come by an endpoint that weighs little; one costs less than a microsecond."""
+    return {
+        "retry_priority": extension(
+            "envoy.retry_priorities.previous_priorities",
+            "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+            update_frequency=1,
+        ),
+        "host_selection_retry_max_attempts": 100,
+    }
 
 
 def _user_retry(retry: Retry) -> Fields:
