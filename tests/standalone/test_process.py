@@ -239,6 +239,7 @@ async def test_who_watches_is_told_of_the_end(tmp_path: Path) -> None:
         await up.says("Envoy serves")
         async with running("status", str(manifests), "--watch") as watch:
             await watch.says("HTTPRoute")
+            await watch.says(r"default/good:\d+\|kind=Backend=gwanmun.dev +1 of 1")
             up.process.send_signal(signal.SIGINT)
             assert await up.ended() == 0
             assert await watch.ended() == 2

@@ -8,11 +8,13 @@ from gwanmun.api.load import Problem
 from gwanmun.app.pipeline import Picture
 from gwanmun.app.unheard import unheard
 from gwanmun.infra.local import Adopted, EnvoyStatus, Event, Failed, HotRestarted, Notice, Ready, Started
+from gwanmun.ir import Endpoints
 from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.protos import pb, to_dict
 from gwanmun.providers import SUFFIXES, SourceProblem
 from gwanmun.resolve.status import Status
 from gwanmun.status import StatusRow, row_document, rows
+from gwanmun.xds.names import cluster as cluster_name
 from gwanmun.xds.translate import Translation
 from gwanmun.xds.types import MESSAGES, SECRET
 from gwanmun.xds_server.subscription import Rejection
@@ -118,6 +120,7 @@ def status_report(
             "pid": envoy.pid if envoy else None,
             "state": "serves" if ready else "does not serve yet",
             "restarts": envoy.restarts if envoy else 0,
+            "draining": list(envoy.draining) if envoy else [],
         },
         "addresses": [
             {
@@ -131,8 +134,20 @@ def status_report(
             for binding in bound
         ],
         "objects": [row_document(row) for row in shown],
+        "backends": [
+            {
+                "backend": name,
+                "ready": sum(endpoint.ready for endpoint in found.endpoints),
+                "endpoints": len(found.endpoints),
+            }
+            for name, found in sorted(_backends(picture) if picture else ())
+        ],
         "problems": problems,
     }
+
+
+def _backends(picture: Picture) -> Iterator[tuple[str, Endpoints]]:
+    return ((cluster_name(key), found) for key, found in picture.resolution.model.endpoints.items())
 
 
 def envoy_configuration(translation: Translation | None, *, kind: str, name: str) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def _print(state: dict[str, Any], output: Format) -> None:
         emit(state, output)
         return
     if envoy := state.get("envoy"):
-        typer.echo(f"Envoy {envoy['version']} pid {envoy['pid']} {envoy['state']}; configuration {state['version']}")
+        draining = f"; still draining: {', '.join(map(str, envoy['draining']))}" if envoy["draining"] else ""
+        typer.echo(f"Envoy {envoy['version']} pid {envoy['pid']} {envoy['state']}; configuration {state['version']}{draining}")
     table(
         ("GATEWAY", "PORT", "LISTENS ON", "NOTE"),
         [(item["gateway"], str(item["port"]), item["address"], item["note"]) for item in state["addresses"]],
@@ -80,5 +81,10 @@ def _print(state: dict[str, Any], output: Format) -> None:
             for row in state["objects"]
         ],
     )
+    if backends := state.get("backends"):
+        table(
+            ("BACKEND", "READY"),
+            [(backend["backend"], f"{backend['ready']} of {backend['endpoints']}") for backend in backends],
+        )
     for problem in state["problems"]:
         typer.echo(problem)
