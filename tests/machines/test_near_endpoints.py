@@ -47,6 +47,14 @@ def test_weights_of_the_user_are_kept() -> None:
     assert found == [{"a": 3000, "b": 2}, {"c": 2}]
 
 
+def test_the_largest_weights_are_not_too_much_for_envoy() -> None:
+    """It refuses a zone whose weights come to more than 32 bits hold."""
+    near = [f"n{number}" for number in range(200)]
+    [first, _] = priorities(*at("z1", *near, weight=1_000_000), *at("z2", "b", "c", weight=1_000_000))
+    assert sum(first[name] for name in near) < 2**32
+    assert 900 < first["n0"] / first["b"] < 1100
+
+
 def test_nothing_changes_where_all_are_near_or_none_is() -> None:
     assert priorities(*at("z1", "a", "b")) == [{"a": 1, "b": 1}]
     assert priorities(*at("z2", "a", "b")) == [{"a": 1, "b": 1}]

@@ -3,6 +3,7 @@
 Deliberately absent: health (whether an endpoint is ready is known already) and what a cluster is.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,6 +17,9 @@ NEAR_WEIGHT: Final = 1000
 ACTIVE_REQUEST_BIAS: Final = 3.0
 """Near endpoints count a thousand times as much as those further away, divided by the cube of the requests that each has under
 way: so one further away takes a request once near ones have ten times as much to do, and next to nothing before."""
+
+_LARGEST_SUM: Final = 2**32 - 1
+"""Of the weights of one zone, for Envoy."""
 
 _NOWHERE: Final = Endpoint("127.0.0.1", 9)
 """The discard port of this machine: datagrams for a backend that is not there are dropped."""
@@ -88,8 +92,11 @@ def _overlapping(groups: list[list[Endpoint]]) -> list[list[Endpoint]]:
     match groups:
         case [near, further, *rest]:
             helping = further[::2][: len(near)]
-            apart = [one for one in further if one not in helping]
-            first = [replace(one, weight=one.weight * NEAR_WEIGHT) for one in near] + helping
+            apart = [one for index, one in enumerate(further) if index % 2 or index >= 2 * len(near)]
+            # Weights that people give are 1,000,000 at most: too much for Envoy when it is a thousandfold.
+            shrink = max(1, math.ceil(sum(one.weight for one in near) * NEAR_WEIGHT / _LARGEST_SUM))
+            first = [replace(one, weight=one.weight * NEAR_WEIGHT // shrink) for one in near]
+            first += [replace(one, weight=max(1, one.weight // shrink)) for one in helping]
             return [group for group in (first, apart, *rest) if group]
         case _:
             return groups
