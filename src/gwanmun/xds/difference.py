@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Mapping
+from itertools import compress
 from typing import TypeVar
 
 K = TypeVar("K")
@@ -17,6 +18,6 @@ def differing(new: Mapping[K, V], old: Mapping[K, V]) -> tuple[Iterable[K], Iter
     if new is old:
         return (), ()
     if len(new) == len(old) and all(map(operator.is_, new, old)):
-        return [key for key, value, before in zip(new, new.values(), old.values(), strict=True) if value is not before], ()
+        return list(compress(new, map(operator.is_not, new.values(), old.values()))), ()
     changed = [key for key, value in new.items() if old.get(key, _NOTHING) is not value]
     return changed, [key for key in old if key not in new]

@@ -117,27 +117,37 @@ def shards(
     """The same in `count` tables. Hosts with a wildcard are in all of them, for the hosts without rules of their own."""
     if previous is not None and (previous.name, previous.context, len(previous.parts)) != (name, context, count):
         previous = None
-    parts: list[dict[str, Host]] = [dict(part) for part in previous.parts] if previous is not None else []
-    if previous is None:
-        parts = [{} for _ in range(count)]
     changed, removed = differing(hosts, previous.source if previous is not None else {})
+    touched: Iterable[int] = range(count)
+    if previous is not None and previous.misdirected == misdirected:
+        touched = {index for domain in (*changed, *removed) for index in _shards_of(domain, count)}
+    parts = {index: dict(previous.parts[index]) if previous is not None else {} for index in touched}
     for domain in changed:
         for index in _shards_of(domain, count):
             parts[index][domain] = hosts[domain]
     for domain in removed:
         for index in _shards_of(domain, count):
             del parts[index][domain]
-    tables = tuple(
-        table(
+    built = {
+        index: table(
             names.shard(name, index),
             part,
             misdirected=misdirected,
             context=context,
             previous=previous.tables[index] if previous is not None else None,
         )
-        for index, part in enumerate(parts)
+        for index, part in parts.items()
+    }
+    if previous is None:
+        return Shards(name, context, misdirected, hosts, tuple(parts.values()), tuple(built.values()))
+    return Shards(
+        name,
+        context,
+        misdirected,
+        hosts,
+        tuple(parts.get(index, part) for index, part in enumerate(previous.parts)),
+        tuple(built.get(index, one) for index, one in enumerate(previous.tables)),
     )
-    return Shards(name, context, misdirected, hosts, tuple(parts), tables)
 
 
 def scopes(built: Shards) -> Iterator[tuple[str, bytes]]:
