@@ -75,6 +75,17 @@ def test_hints_count_more_than_zones_if_all_have_them() -> None:
     assert priorities(a, b, replace(c, hints=())) == [{"a": 1000, "b": 1}, {"c": 1}]
 
 
+def test_hints_for_nodes_count_more_than_those_for_zones() -> None:
+    a, b, c = (replace(one, hints=("z1",), node_hints=("n2",)) for one in at("z1", "a", "b", "c"))
+    a, d = replace(a, node_hints=("n1",)), replace(at("z2", "d")[0], hints=("z2",), node_hints=("n3",))
+    assert priorities(a, b, c, d, prefer="node") == [{"a": 1000, "b": 1}, {"c": 1}, {"d": 1}]
+    elsewhere = priorities(a, b, c, d, prefer="node", place=Place("z1", "n9"))
+    assert elsewhere == [{"a": 1000, "b": 1000, "c": 1000, "d": 1}], "nobody is on this node"
+    assert priorities(a, b, c, replace(d, node_hints=()), prefer="node") == elsewhere, "not all have them"
+    assert priorities(a, b, c, d, prefer="node", place=Place("z1")) == elsewhere, "the node is not known"
+    assert priorities(a, b, c, d, prefer=None) == [{"a": 1}, {"b": 1, "c": 1}, {"d": 1}]
+
+
 def test_who_goes_by_hints_prefers_nobody_without_them() -> None:
     assert priorities(*at("z1", "a"), *at("z2", "b"), prefer="hints") == [{"a": 1, "b": 1}]
 

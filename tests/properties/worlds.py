@@ -222,13 +222,13 @@ services = record(
     type=one_of("ClusterIP", "ExternalName"),
     externalName=one_of("x.example.com", ""),
     clusterIP=one_of("None", "10.0.0.1"),
-    trafficDistribution=one_of("PreferClose", "x"),
+    trafficDistribution=one_of("PreferClose", "PreferSameNode", "x"),
 )
 endpoints = record(
     {"addresses": few(one_of("10.0.0.1", "10.0.0.2", "fd00::1"))},
     conditions=record({}, ready=st.booleans(), serving=st.booleans(), terminating=st.booleans()),
     zone=one_of("z1", "z2"),
-    hints=record({}, forZones=few(record({"name": one_of("z1")}), 1)),
+    hints=record({}, forZones=few(record({"name": one_of("z1")}), 1), forNodes=few(record({"name": one_of("n1")}), 1)),
 )
 grants = record(
     {

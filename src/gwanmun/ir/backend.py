@@ -7,7 +7,7 @@ from gwanmun.names import CertificateKey, ClusterKey
 
 Prefer = Literal["zone", "node", "hints"]
 """Which endpoints are preferred: those of the proxy's zone, of its node and then its zone, or only as hints say. Hints count
-more than zone and node where all endpoints have them."""
+more than zone and node where all endpoints have them, and hints for nodes more than those for zones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class Endpoint:
     hints: tuple[str, ...] = ()  # zones that this endpoint is meant for; empty: all
     ready: bool = True
     weight: int = 1
+    node_hints: tuple[str, ...] = ()  # nodes that this endpoint is meant for; empty: all
 
 
 @dataclass(frozen=True, slots=True)

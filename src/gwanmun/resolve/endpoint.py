@@ -7,6 +7,7 @@ from gwanmun import ir
 from gwanmun.api import Backend, EndpointSlice
 from gwanmun.api.core import ServicePort
 from gwanmun.api.discovery import Endpoint as SliceEndpoint
+from gwanmun.api.discovery import EndpointHints
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.memo import Query
 from gwanmun.names import ClusterKey, ObjectKey
@@ -77,13 +78,14 @@ def _state(endpoint: SliceEndpoint) -> Literal["ready", "leaving"] | None:
 
 def _endpoint(q: Query, endpoint: SliceEndpoint, port: int) -> ir.Endpoint:
     node = endpoint.node_name or ""
-    zones = (endpoint.hints.for_zones or ()) if endpoint.hints is not None else ()
+    hints = endpoint.hints or EndpointHints()
     return ir.Endpoint(
         address=endpoint.addresses[0].lower(),
         port=port,
         zone=endpoint.zone or (q.get(node_zone, node) if node else ""),
         node=node,
-        hints=tuple(sorted({zone.name for zone in zones})),
+        hints=tuple(sorted({zone.name for zone in hints.for_zones or ()})),
+        node_hints=tuple(sorted({node.name for node in hints.for_nodes or ()})),
     )
 
 

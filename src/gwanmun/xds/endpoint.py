@@ -39,6 +39,16 @@ def spills(backend: Backend) -> bool:
     return backend.prefer is not None and backend.protocol in ("http1", "http2")
 
 
+def depends_on_node(backend: Backend, endpoints: Endpoints | None) -> bool:
+    """Whether proxies of one zone may have to be told different things of where a backend is."""
+    return backend.prefer == "node" or (endpoints is not None and any(one.node_hints for one in endpoints.endpoints))
+
+
+def near_node(endpoints: Endpoints | None, node: str) -> bool:
+    """Whether some endpoint is on the node or meant for it. Where none is, it makes no difference to know the node."""
+    return endpoints is not None and any(one.node == node or node in one.node_hints for one in endpoints.endpoints)
+
+
 def load_assignment(backend: Backend, endpoints: Endpoints | None, place: Place) -> Fields:
     """A ClusterLoadAssignment. Near endpoints take everything while there are some, or (see `spills`) while they can."""
     serving = [one for one in endpoints.endpoints if one.ready and one.weight > 0] if endpoints is not None else []
@@ -74,15 +84,27 @@ def serialize_assignment(fields: Fields) -> bytes:
 
 
 def _by_distance(serving: Sequence[Endpoint], prefer: Prefer | None, place: Place) -> Iterable[list[Endpoint]]:
-    """Hints say it best, if all endpoints have them (as kube-proxy does it); then what the backend prefers."""
-    if place.zone and serving and all(one.hints for one in serving):
-        return _two(serving, lambda one: place.zone in one.hints)
-    if prefer == "node" and place.node:
+    """Hints say it best, if all endpoints have them, and those for nodes before those for zones (as kube-proxy does it); then
+    what the backend prefers."""
+    if place.node and all(one.node_hints for one in serving):
+        near, rest = _two(serving, lambda one: place.node in one.node_hints)
+        return [near, *_by_zone_distance(rest, prefer, place)]
+    if place.node and prefer == "node" and not _hinted(serving, place):
         near, rest = _two(serving, lambda one: one.node == place.node)
-        return [near, *_two(rest, lambda one: bool(place.zone) and one.zone == place.zone)]
+        return [near, *_by_zone_distance(rest, prefer, place)]
+    return _by_zone_distance(serving, prefer, place)
+
+
+def _by_zone_distance(serving: Sequence[Endpoint], prefer: Prefer | None, place: Place) -> Iterable[list[Endpoint]]:
+    if _hinted(serving, place):
+        return _two(serving, lambda one: place.zone in one.hints)
     if prefer in ("zone", "node") and place.zone:
         return _two(serving, lambda one: one.zone == place.zone)
     return [list(serving)]
+
+
+def _hinted(serving: Sequence[Endpoint], place: Place) -> bool:
+    return bool(place.zone) and all(one.hints for one in serving)
 
 
 def _overlapping(groups: list[list[Endpoint]]) -> list[list[Endpoint]]:
