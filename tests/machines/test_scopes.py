@@ -7,11 +7,13 @@ from gwanmun.api.kinds import KINDS
 from gwanmun.app.scopes import ScopeKey, Scopes, Update
 from gwanmun.infra.podports import pod_ports
 from gwanmun.names import NamespacedName, ObjectKey
+from gwanmun.protos import pb
 from gwanmun.resolve.model import Resolver
 from gwanmun.resolve.world import Settings
 from gwanmun.resources import Snapshot, key_of
 from gwanmun.xds.options import Options
 from gwanmun.xds.types import CLUSTER, ENDPOINTS, LISTENER
+from gwanmun.xds_server.resources import ResourceSet
 
 GATEWAYS = "gateway.networking.k8s.io"
 A, B = NamespacedName("ai", "a"), NamespacedName("ai", "b")
@@ -58,6 +60,7 @@ class World:
     def __init__(self) -> None:
         self._snapshot = Snapshot()
         self._resolver = Resolver(Settings(("ours.dev/c",)))
+        self.held: dict[ScopeKey, ResourceSet] = {}
         self.scopes = Scopes(Options(), address="0.0.0.0", ports=lambda _: pod_ports([(80, "tcp")]))
         self.put(
             obj(GATEWAYS, "GatewayClass", "ours", spec={"controllerName": "ours.dev/c"}, metadata={"namespace": ""}),
@@ -72,13 +75,50 @@ class World:
     def put(self, *objects: Any, gone: tuple[ObjectKey, ...] = ()) -> list[Update | ScopeKey]:
         changes = {key_of(one): one for one in objects} | dict.fromkeys(gone)
         self._snapshot, changed = self._snapshot.apply(changes)
-        return list(self.scopes.feed(self._resolver.update(self._snapshot, changed)))
+        steps = list(self.scopes.feed(self._resolver.update(self._snapshot, changed)))
+        for step in steps:
+            if isinstance(step, Update):
+                real = step.resources.changes_since(self.held[step.scope])
+                assert {url: set(names) for url, names in step.changes.items()} == {url: set(real[url]) for url in real}
+                self.held[step.scope] = step.resources
+        return steps
 
 
-def opened(world: World, gateway: NamespacedName, zone: str = "") -> Update:
-    update = world.scopes.open(ScopeKey(gateway, zone))
+def opened(world: World, gateway: NamespacedName, zone: str = "", node: str = "") -> Update:
+    update = world.scopes.open(ScopeKey(gateway, zone, node))
     assert update is not None
+    world.held[update.scope] = update.resources
     return update
+
+
+def scopes_of(steps: list[Update | ScopeKey]) -> list[str]:
+    return [step.scope.node for step in steps if isinstance(step, Update)]
+
+
+def pods(name: str, *pods: tuple[str, str], **hints: Any) -> Any:
+    """The slice of a Service with (address, node) of each of its pods, all in the zone east."""
+    endpoints = [{"addresses": [address], "zone": "east", "nodeName": node, **hints} for address, node in pods]
+    return obj(
+        "discovery.k8s.io",
+        "EndpointSlice",
+        f"{name}-x",
+        metadata={"labels": {"kubernetes.io/service-name": name}},
+        addressType="IPv4",
+        ports=[{"port": 8000}],
+        endpoints=endpoints,
+    )
+
+
+def nearest(resources: ResourceSet, name: str = "ai/one:80") -> set[str]:
+    """The endpoints with most weight in the first priority."""
+    assignment = pb("envoy.config.endpoint.v3.ClusterLoadAssignment").FromString(resources.of(ENDPOINTS)[name].body)
+    weights = {
+        one.endpoint.address.socket_address.address: one.load_balancing_weight.value or 1
+        for locality in assignment.endpoints
+        if locality.priority == 0
+        for one in locality.lb_endpoints
+    }
+    return {address for address, weight in weights.items() if weight == max(weights.values())}
 
 
 def test_a_scope_holds_its_own_gateway_and_what_that_needs() -> None:
@@ -120,6 +160,91 @@ def test_zones_are_scopes_of_their_own() -> None:
     body = {update.scope.zone: update.resources.of(ENDPOINTS)["ai/one:80"].body for update in (east, west)}
     assert body["east"] != body["west"]
     assert east.resources.of(LISTENER) == west.resources.of(LISTENER)
+
+
+def test_nodes_share_the_set_of_their_zone_while_nobody_prefers_them() -> None:
+    world = World()
+    one, other = opened(world, A, "east", "n1"), opened(world, A, "east", "n2")
+    assert one.resources is other.resources
+    steps = world.put(*service("one", "10.0.0.11", trafficDistribution="PreferSameZone"))
+    assert scopes_of(steps) == ["n1", "n2"]
+    assert world.held[one.scope] is world.held[other.scope]
+
+
+def test_who_prefers_nodes_is_another_thing_on_each_and_all_else_is_not() -> None:
+    world = World()
+    here = opened(world, A, "east", "n1").scope
+    there, unknown = opened(world, A, "east", "n2").scope, opened(world, A, "east").scope
+    nowhere = opened(world, A, "west", "n3").scope
+    preferring = service("one", "10.0.0.1", trafficDistribution="PreferSameNode")[0]
+    world.put(preferring, pods("one", ("10.0.0.1", "n1"), ("10.0.0.2", "n2"), ("10.0.0.3", "n4")))
+    assert nearest(world.held[here]) == {"10.0.0.1"}
+    assert nearest(world.held[there]) == {"10.0.0.2"}
+    for scope in (unknown, nowhere):
+        assert nearest(world.held[scope]) == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+    assert nearest(opened(world, A, "east", "n4").resources) == {"10.0.0.3"}
+    for url in (CLUSTER, LISTENER):
+        assert world.held[here].of(url) is world.held[there].of(url) is world.held[unknown].of(url)
+
+
+def test_a_pod_that_moves_is_a_change_of_those_nodes_only() -> None:
+    world = World()
+    for node in ("n1", "n2", "n3", ""):
+        opened(world, A, "east", node)
+    preferring = service("one", "10.0.0.1", trafficDistribution="PreferSameNode")[0]
+    world.put(preferring, pods("one", ("10.0.0.1", "n1"), ("10.0.0.2", "n9")))
+    steps = world.put(pods("one", ("10.0.0.1", "n2"), ("10.0.0.2", "n9")))
+    assert scopes_of(steps) == ["n1", "n2"]
+    steps = world.put(route("to-one", "a", "one", weight=2), route("more", "a", "two"))
+    assert sorted(scopes_of(steps)) == ["", "n1", "n2", "n3"]
+    assert nearest(world.held[ScopeKey(A, "east", "n2")]) == {"10.0.0.1"}
+
+
+def test_the_last_who_preferred_nodes_leaves_one_set_for_all() -> None:
+    world = World()
+    here, there = opened(world, A, "east", "n1").scope, opened(world, A, "east", "n2").scope
+    slices = pods("one", ("10.0.0.1", "n1"), ("10.0.0.2", "n2"))
+    world.put(service("one", "10.0.0.1", trafficDistribution="PreferSameNode")[0], slices)
+    assert world.held[here] is not world.held[there]
+    steps = world.put(service("one", "10.0.0.1", trafficDistribution="PreferSameZone")[0])
+    assert scopes_of(steps) == ["n1", "n2"]
+    assert world.held[here] is world.held[there]
+    world.put(service("one", "10.0.0.1", trafficDistribution="PreferSameNode")[0])
+    world.put(route("to-one", "a", "two"))
+    assert world.held[here] is world.held[there], "the Service is there, but nothing leads to it"
+    assert list(world.held[here].of(ENDPOINTS)) == ["ai/two:80"]
+
+
+def test_hints_for_nodes_are_followed() -> None:
+    world = World()
+    here, there = opened(world, A, "east", "n1").scope, opened(world, A, "east", "n2").scope
+    hints = {"hints": {"forZones": [{"name": "east"}], "forNodes": [{"name": "n1"}]}}
+    hinted = pods("one", ("10.0.0.1", "n1"), **hints)
+    other = {**hints, "hints": {"forZones": [{"name": "east"}], "forNodes": [{"name": "n2"}]}}
+    more = obj(
+        "discovery.k8s.io",
+        "EndpointSlice",
+        "one-y",
+        metadata={"labels": {"kubernetes.io/service-name": "one"}},
+        addressType="IPv4",
+        ports=[{"port": 8000}],
+        endpoints=[{"addresses": ["10.0.0.2"], "zone": "east", **other}],
+    )
+    world.put(hinted, more)
+    assert (nearest(world.held[here]), nearest(world.held[there])) == ({"10.0.0.1"}, {"10.0.0.2"})
+
+
+def test_a_scope_without_proxies_is_closed_and_can_be_opened_again() -> None:
+    world = World()
+    scope = opened(world, A, "east", "n1").scope
+    world.scopes.close(scope)
+    assert world.put(*service("one", "10.0.0.111")) == []
+    assert nearest(opened(world, A, "east", "n1").resources) == {"10.0.0.111", "10.9.9.9"}
+
+
+def test_scopes_have_names_of_their_own() -> None:
+    keys = [ScopeKey(A, zone, node) for zone in ("", "z") for node in ("", "n")]
+    assert [str(key) for key in keys] == ["ai/a", "ai/a@/n", "ai/a@z", "ai/a@z/n"]
 
 
 def test_a_gateway_that_goes_ends_its_scopes() -> None:

@@ -166,6 +166,24 @@ async def test_a_stopped_server_ends_streams_in_good_order() -> None:
         assert (await waiting.status())[0] == grpc.StatusCode.OK
 
 
+async def test_a_scope_is_followed_as_long_as_a_proxy_of_it_is_connected() -> None:
+    async with serving(lambda node, peer: node.id) as (publisher, _, channel, _port):
+        for scope in ("red", "blue"):
+            publisher.publish(scope, resources({CLUSTER: {scope: b"1"}}))
+        assert publisher.followed() == frozenset()
+        first, second, other = Talk(channel), Talk(channel), Talk(channel)
+        for talk, scope in ((first, "red"), (second, "red"), (other, "blue")):
+            await talk.say(request(node=scope))
+            await talk.hear()
+        assert publisher.followed() == {"red", "blue"}
+        assert len(publisher.proxies("red")) == 2
+        first.call.cancel()
+        other.call.cancel()
+        async with asyncio.timeout(5):
+            await publisher.until(lambda: len(publisher.proxies()) == 1)
+        assert publisher.followed() == {"red"}
+
+
 async def test_a_second_server_on_the_same_port_is_an_error() -> None:
     async with serving() as (publisher, _, _channel, port):
         with pytest.raises(RuntimeError):

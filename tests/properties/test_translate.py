@@ -35,6 +35,7 @@ from gwanmun.ir import (
 from gwanmun.names import CertificateKey, ClusterKey, ListenerKey, MatchKey, NamespacedName, ObjectKey, RuleKey
 from gwanmun.protos import pb, unpack
 from gwanmun.xds import Binding, Options, Translation, names, translate
+from gwanmun.xds.translate import translate_at
 from gwanmun.xds.types import MESSAGES, ROUTES
 
 GROUP = "gateway.networking.k8s.io"
@@ -75,7 +76,13 @@ HOSTS = [Host(domain, tuple(RULES[n : n + k])) for domain in DOMAINS for n, k in
 HOSTS += [Host("a.example", tuple(found)) for found in (MODELS, [*RULES[:2], *MODELS], [*MODELS[5:], RULES[3]], MODELS[1:])]
 SHARES = [(), (WeightedTarget(CLUSTERS[1], 1),), (WeightedTarget(CLUSTERS[2], 3), WeightedTarget(None, 1))]
 L4 = [L4Rule(RuleKey(ObjectKey(GROUP, "TCPRoute", "ai", str(n)), 0), shares, ("a.example",)) for n, shares in enumerate(SHARES)]
-ENDPOINTS = [Endpoint("10.0.0.1", 80, "z"), Endpoint("10.0.0.2", 80, hints=("z",), weight=2), Endpoint("be.example", 81)]
+ENDPOINTS = [
+    Endpoint("10.0.0.1", 80, "z"),
+    Endpoint("10.0.0.2", 80, hints=("z",), weight=2),
+    Endpoint("10.0.0.3", 80, "z", "n"),
+    Endpoint("10.0.0.4", 80, node_hints=("n",)),
+    Endpoint("be.example", 81, "z", "n"),
+]
 
 hosts = st.lists(st.sampled_from(HOSTS), max_size=6, unique_by=lambda host: host.domain).map(
     lambda found: {host.domain: host for host in found}
@@ -113,8 +120,10 @@ def gateways(draw: st.DrawFn) -> dict[NamespacedName, Gateway]:
     return found
 
 
-backends = st.lists(st.sampled_from(CLUSTERS), unique=True).map(lambda found: {one: BACKENDS[one] for one in found})
-BACKENDS = {one: Backend(one, one.protocol) for one in CLUSTERS}  # type: ignore[arg-type]
+BACKENDS = [Backend(one, one.protocol, prefer=prefer) for one in CLUSTERS for prefer in (None, "node")]  # type: ignore[arg-type]
+backends = st.lists(st.sampled_from(BACKENDS), unique_by=lambda backend: backend.key).map(
+    lambda found: {backend.key: backend for backend in found}
+)
 endpoints = st.dictionaries(st.sampled_from(CLUSTERS), st.lists(st.sampled_from(ENDPOINTS), unique=True)).map(
     lambda found: {one: Endpoints(one, tuple(sorted(where))) for one, where in found.items()}
 )
@@ -174,6 +183,21 @@ def test_incremental_is_from_scratch(steps: list[tuple[Model, Options]]) -> None
         previous = found
 
 
+@settings(max_examples=150, deadline=None)
+@given(edits())
+def test_what_a_node_has_of_its_own_over_its_zone_is_all_that_it_is_to_have(steps: list[tuple[Model, Options]]) -> None:
+    zone: Translation | None = None
+    own: Translation | None = None
+    for model, given_options in steps:
+        zone = translate(model, given_options, zone)
+        before, own = own, translate_at("n", zone, own)
+        assert own.changed == difference(before, own)
+        whole = translate(model, replace(given_options, node="n"))
+        for kind in MESSAGES:
+            assert {**zone.resources[kind], **own.resources[kind]} == whole.resources[kind]
+            assert {**zone.needs[kind], **own.needs[kind]} == whole.needs[kind]
+
+
 def difference(old: Translation | None, new: Translation) -> dict[str, frozenset[str]]:
     found = {}
     for kind in MESSAGES:
@@ -183,6 +207,7 @@ def difference(old: Translation | None, new: Translation) -> dict[str, frozenset
     return {kind: changed for kind, changed in found.items() if changed}
 
 
+@settings(deadline=None)
 @given(hosts)
 def test_a_joined_table_reads_like_one_that_is_built_whole(found: dict[str, Host]) -> None:
     gateway = Gateway(GATEWAYS[0], (Port(80, "tcp", (HttpListener(key(0), "*", found),)),))

@@ -103,7 +103,8 @@ class Controller:
         self._fleets = Fleets(self._fleet_options, options.issuer)
         self._applier: Applier | None = None
         self._refused: set[NamespacedName | None] = set()
-        self._rejections: set[tuple[str, Rejection]] = set()
+        self._rejections: set[tuple[NamespacedName, Rejection]] = set()
+        self._looking = False
         self._leading = False
         self._stopping = asyncio.Event()
         self._first = asyncio.Event()
@@ -195,7 +196,7 @@ class Controller:
             now=_utc_now,
         )
         self._measure()
-        self.publisher.observe(self._tell_rejections)
+        self.publisher.observe(self._look_for_rejections)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(self.provider))
             tasks.create_task(self._serve(client, tls))
@@ -235,6 +236,7 @@ class Controller:
                 self._applier.look_again(*lost)
             self._accounts = self._fleets.accounts()
             self._refused.difference_update(self._accounts)
+            self._close_empty_scopes()
             for step in self._scopes.feed(self._resolution):
                 self._publish(step)
             if self._resolution is not before:
@@ -300,27 +302,53 @@ class Controller:
     def _scope_of(self, _: ProxyNode, peer: Peer) -> str | Refusal:
         """The scope of a peer, by the service account that it has proven to have."""
         account = account_of(peer.names)
-        gateway = self._accounts.get(account) if account is not None else None
+        gateway = self._gateway_of(peer)
         if gateway is None:
             # It tries again every other second: a Gateway that is just being deleted is to be told once.
             if account not in self._refused:
                 self._refused.add(account)
                 log.warning("proxy_refused", address=peer.address, account=str(account))
             return Refusal(f"service account {account} is not that of any Gateway's proxies here")
-        scope = ScopeKey(gateway, self._zone_of(node_of(peer.names)))
+        node = node_of(peer.names)
+        scope = ScopeKey(gateway, self._zone_of(node), node)
         if scope not in self._scopes:
+            self._close_empty_scopes()
             update = self._scopes.open(scope)
             if update is None:
                 return Refusal(f"Gateway {gateway} is not served at the moment; its status says why")
             self._publish(update)
         return str(scope)
 
+    def _look_for_rejections(self) -> None:
+        """Soon: a change is published to many scopes at once, and looking through all proxies for each would take too long."""
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._tell_rejections)
+
     def _tell_rejections(self) -> None:
         """What a proxy refuses is our mistake as a rule, and the rest of its configuration is in force: once in the log."""
-        found = {(state.scope, rejection) for state in self.publisher.proxies() for rejection in state.rejections}
-        for scope, rejection in found - self._rejections:
-            log.error("xds_rejected", scope=scope, problem=rejection_line(rejection))
+        self._looking = False
+        found = {
+            (gateway, rejection)
+            for state in self.publisher.proxies()
+            for rejection in state.rejections
+            if (gateway := self._gateway_of(state.peer)) is not None
+        }
+        for gateway, rejection in found - self._rejections:
+            log.error("xds_rejected", gateway=str(gateway), problem=rejection_line(rejection))
         self._rejections = found
+
+    def _close_empty_scopes(self) -> None:
+        """Nodes come and go: there are no more scopes than nodes with proxies, but for those that left a moment ago."""
+        followed = self.publisher.followed()
+        for key in self._scopes.keys:
+            if str(key) not in followed:
+                self._scopes.close(key)
+                self.publisher.retire(str(key))
+
+    def _gateway_of(self, peer: Peer) -> NamespacedName | None:
+        account = account_of(peer.names)
+        return self._accounts.get(account) if account is not None else None
 
     def _zone_of(self, node: str) -> str:
         found = self._snapshot.get(ObjectKey("", "Node", "", node)) if node else None

@@ -1,11 +1,13 @@
-"""`Scopes`: one resolved model in, the resources of each group of proxies out. A scope is a Gateway in a zone.
+"""`Scopes`: one resolved model in, the resources of each group of proxies out. A scope is a Gateway on a node.
 
-A scope exists from the moment when the first proxy asks for it, so that zones without proxies cost nothing. No socket; what
-is kept is the step before, which makes a step cost what has changed.
+All scopes of a zone share one translation, and one set of resources as long as no backend prefers nodes. A scope exists from
+the moment when the first proxy asks for it, so that zones and nodes without proxies cost nothing. No socket; what is kept is
+the step before, which makes a step cost what has changed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 from gwanmun import ir
@@ -14,22 +16,24 @@ from gwanmun.infra.podports import PodPorts
 from gwanmun.names import NamespacedName
 from gwanmun.resolve.model import Reach, Resolution
 from gwanmun.xds.options import Binding, Options, PortKey
-from gwanmun.xds.translate import Translation, translate
+from gwanmun.xds.translate import Translation, translate, translate_at
 from gwanmun.xds.types import Problem
-from gwanmun.xds_server.resources import Changes, ResourceSet
+from gwanmun.xds_server.resources import Changes, Resource, ResourceSet
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class ScopeKey(NamedTuple):
-    """Proxies that are given the same: those of a Gateway in one zone (empty: not known)."""
+    """Proxies that are given the same: those of a Gateway on one node of a zone (empty: not known)."""
 
     gateway: NamespacedName
     zone: str
+    node: str = ""
 
     def __str__(self) -> str:
-        return f"{self.gateway}@{self.zone}" if self.zone else str(self.gateway)
+        place = f"{self.zone}/{self.node}" if self.node else self.zone
+        return f"{self.gateway}@{place}" if place else str(self.gateway)
 
 
 class Update(NamedTuple):
@@ -40,11 +44,27 @@ class Update(NamedTuple):
     changes: Changes
 
 
+class _ZoneKey(NamedTuple):
+    gateway: NamespacedName
+    zone: str
+
+
 @dataclass(slots=True)
-class _Scope:
+class _Zone:
+    """What all scopes of a zone share."""
+
     options: Options
     model: ir.Model | None = None
     translation: Translation | None = None
+    resources: ResourceSet = field(default_factory=ResourceSet)
+
+
+@dataclass(slots=True)
+class _Scope:
+    """`own` is what its proxies are given in place of the zone's: nothing where no backend prefers nodes."""
+
+    translation: Translation | None = None
+    own: ResourceSet = field(default_factory=ResourceSet)
     resources: ResourceSet = field(default_factory=ResourceSet)
 
 
@@ -67,15 +87,16 @@ def model_of(gateway: NamespacedName, model: ir.Model, reach: Reach, previous: i
 
 
 class Scopes:
-    """Owns the last model and the last translation of each scope."""
+    """Owns the last model and the last translation of each zone, and what is another one on each node."""
 
     def __init__(self, options: Options, *, address: str, ports: Callable[[NamespacedName], PodPorts]) -> None:
-        """`options`: all but zone and bindings; `address`: where listeners are bound in a pod, as 0.0.0.0; `ports` says
+        """`options`: all but place and bindings; `address`: where listeners are bound in a pod, as 0.0.0.0; `ports` says
         which port of the pod serves each port of a Gateway."""
         self._options = options
         self._address = address
         self._ports = ports
         self._resolution: Resolution | None = None
+        self._zones: dict[_ZoneKey, _Zone] = {}
         self._scopes: dict[ScopeKey, _Scope] = {}
 
     def __contains__(self, key: ScopeKey) -> bool:
@@ -86,8 +107,8 @@ class Scopes:
         return tuple(self._scopes)
 
     def translation(self, gateway: NamespacedName) -> Translation | None:
-        """What one of the Gateway's scopes is given; None where no proxy has asked yet."""
-        found = (scope.translation for key, scope in self._scopes.items() if key.gateway == gateway)
+        """What one of the Gateway's zones is given; None where no proxy has asked yet."""
+        found = (zone.translation for key, zone in self._zones.items() if key.gateway == gateway)
         return next(found, None)
 
     def problems(self, gateway: NamespacedName) -> tuple[Problem, ...]:
@@ -99,31 +120,93 @@ class Scopes:
         """Begin a scope; None where the Gateway is not served or the scope is there already."""
         if key in self._scopes or self._resolution is None or key.gateway not in self._resolution.model.gateways:
             return None
-        self._scopes[key] = _Scope(replace(self._options, zone=key.zone))
-        return self._advance(key, self._resolution)
+        place = _ZoneKey(key.gateway, key.zone)
+        if place not in self._zones:
+            self._zones[place] = _Zone(replace(self._options, zone=key.zone))
+            self._advance(place, self._resolution)
+        scope = self._scopes[key] = _Scope()
+        _follow(scope, self._zones[place], key.node, {})
+        return Update(key, scope.resources, scope.resources.changes_since(ResourceSet()))
+
+    def close(self, key: ScopeKey) -> None:
+        """End a scope that no proxy is left in. What its zone shares is kept for the next one."""
+        del self._scopes[key]
 
     def feed(self, resolution: Resolution) -> Iterator[Update | ScopeKey]:
         """What changes with this resolution: an update of a scope, or the key of one whose Gateway is no more served."""
         self._resolution = resolution
-        for key in list(self._scopes):
-            if key.gateway not in resolution.model.gateways:
+        advanced: dict[_ZoneKey, Changes] = {}
+        for place in list(self._zones):
+            if place.gateway not in resolution.model.gateways:
+                del self._zones[place]
+            elif (changes := self._advance(place, resolution)) is not None:
+                advanced[place] = changes
+        for key, scope in list(self._scopes.items()):
+            place = _ZoneKey(key.gateway, key.zone)
+            if place not in self._zones:
                 del self._scopes[key]
                 yield key
-            elif update := self._advance(key, resolution):
-                yield update
+            elif place in advanced and (changes := _follow(scope, self._zones[place], key.node, advanced[place])):
+                yield Update(key, scope.resources, changes)
 
-    def _advance(self, key: ScopeKey, resolution: Resolution) -> Update | None:
-        scope = self._scopes[key]
-        model = model_of(key.gateway, resolution.model, resolution.reach[key.gateway], scope.model)
-        options = _with_bindings(scope.options, bindings(key.gateway, self._ports(key.gateway), self._address))
-        if model is scope.model and options is scope.options:
+    def _advance(self, place: _ZoneKey, resolution: Resolution) -> Changes | None:
+        """Bring a zone up to date; what that has changed, or None where there is nothing new. Something new that changes
+        nothing for the zone may change something for its nodes."""
+        zone = self._zones[place]
+        model = model_of(place.gateway, resolution.model, resolution.reach[place.gateway], zone.model)
+        options = _with_bindings(zone.options, bindings(place.gateway, self._ports(place.gateway), self._address))
+        if model is zone.model and options is zone.options:
             return None
-        scope.options = options
-        first, scope.model = scope.translation is None, model
-        scope.translation = translate(model, scope.options, scope.translation)
-        scope.resources = with_changes(scope.resources, scope.translation)
-        changes = {url: tuple(names) for url, names in scope.translation.changed.items() if names}
-        return Update(key, scope.resources, changes) if changes or first else None
+        zone.options, zone.model = options, model
+        zone.translation = translate(model, options, zone.translation)
+        zone.resources = with_changes(zone.resources, zone.translation)
+        return {url: tuple(names) for url, names in zone.translation.changed.items() if names}
+
+
+def _follow(scope: _Scope, zone: _Zone, node: str, changes: Changes) -> Changes:
+    """Bring a scope up to date with its zone, in which `changes` have been made; what that has changed.
+
+    Backends that prefer nodes come and go inside the scope: no proxy has to leave it, and its stream, for that.
+    """
+    assert zone.translation is not None
+    if node and zone.translation.cache.by_node:
+        scope.translation = translate_at(node, zone.translation, scope.translation)
+        scope.own = with_changes(scope.own, scope.translation)
+        touched: Mapping[str, Iterable[str]] = scope.translation.changed
+    elif scope.translation is not None:
+        touched = {url: tuple(scope.own.of(url)) for url in scope.own.type_urls()}
+        scope.translation, scope.own = None, ResourceSet()
+    else:
+        scope.resources = zone.resources
+        return changes
+    before, scope.resources = scope.resources, _over(zone.resources, scope.own)
+    return _differing(before, scope.resources, changes, touched)
+
+
+def _over(zone: ResourceSet, own: ResourceSet) -> ResourceSet:
+    """The zone's set with a scope's own resources in their places."""
+    for url in own.type_urls():
+        shared = zone.of(url)
+        edits = {name: one for name, one in own.of(url).items() if shared[name].version != one.version}
+        if edits:
+            zone = zone.replace(url, edits)
+    return zone
+
+
+def _differing(before: ResourceSet, after: ResourceSet, *suspects: Mapping[str, Iterable[str]]) -> Changes:
+    """Which of the suspects have changed."""
+    found: dict[str, tuple[str, ...]] = {}
+    for url in {url for suspected in suspects for url in suspected}:
+        old, new = before.of(url), after.of(url)
+        names = dict.fromkeys(chain.from_iterable(suspected.get(url, ()) for suspected in suspects))
+        if changed := tuple(name for name in names if _version(old, name) != _version(new, name)):
+            found[url] = changed
+    return found
+
+
+def _version(resources: Mapping[str, Resource], name: str) -> str | None:
+    found = resources.get(name)
+    return found.version if found is not None else None
 
 
 def bindings(gateway: NamespacedName, ports: PodPorts, address: str) -> dict[PortKey, tuple[Binding, ...]]:

@@ -3,18 +3,25 @@
 The translation before is only a cache: the result is the same without it. Deliberately absent: a single of Envoy's messages.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from gwanmun.ir import Backend, ConnectionSettings, Endpoints, Gateway, Model
-from gwanmun.names import CertificateKey
+from gwanmun.names import CertificateKey, ClusterKey
 from gwanmun.xds import names
 from gwanmun.xds.cluster import ClusterContext, cluster, needs_dns, weighted_cluster
 from gwanmun.xds.difference import differing
-from gwanmun.xds.endpoint import Place, load_assignment, serialize_assignment, weighted_assignment
+from gwanmun.xds.endpoint import (
+    Place,
+    depends_on_node,
+    load_assignment,
+    near_node,
+    serialize_assignment,
+    weighted_assignment,
+)
 from gwanmun.xds.listener import DatagramShape, ListenerShape, listener, listener_needs
 from gwanmun.xds.options import Binding, Options, PortKey
 from gwanmun.xds.port import PortContext, PortPlan, plan_port, share_endpoints
@@ -40,13 +47,21 @@ class Translation:
     cache: "Cache" = field(repr=False, compare=False)
 
 
+class Whereabouts(NamedTuple):
+    """A backend and where it is."""
+
+    backend: Backend
+    endpoints: Endpoints | None
+
+
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """What the next translation is compared with."""
+    """What the next translation is compared with. `by_node` are the backends that may be elsewhere for a node."""
 
     model: Model
     options: Options
     clusters: ClusterContext
+    by_node: Mapping[ClusterKey, Whereabouts]
     certificates: frozenset[CertificateKey]
     plans: Mapping[PortKey, PortPlan]
     datagrams: Mapping[str, tuple[tuple[int, Endpoints | None], ...]]
@@ -61,7 +76,7 @@ def translate(model: Model, options: Options, previous: Translation | None = Non
     else:
         certificates = before.certificates
     context = _cluster_context(model, options)
-    _clusters(draft, model, context, before)
+    by_node = _clusters(draft, model, context, before)
     _secrets(draft, model, before)
     plans = _plans(model, options, certificates, before)
     datagrams = {
@@ -69,8 +84,33 @@ def translate(model: Model, options: Options, previous: Translation | None = Non
     }
     _ports(draft, plans, before)
     _datagrams(draft, datagrams, context, before)
-    cache = Cache(model, options, context, certificates, plans, datagrams)
+    cache = Cache(model, options, context, by_node, certificates, plans, datagrams)
     return draft.finish(_all_problems(plans), cache)
+
+
+def translate_at(node: str, zone: Translation, previous: Translation | None = None) -> Translation:
+    """What proxies on this node are given in place of what `zone`, the translation for their zone, has under the same names:
+    where those backends are that have something on the node. All else is the same for the whole zone, and not in it.
+
+    `previous` is that of the same node before.
+    """
+    whole = zone.cache
+    context = replace(whole.clusters, place=replace(whole.clusters.place, node=node))
+    draft = _Draft(previous)
+    before = previous.cache if previous is not None else None
+    old = before.by_node if before is not None and before.clusters == context else {}
+    changed, _ = differing(whole.by_node, old)
+    for key in changed:
+        backend, endpoints = whole.by_node[key]
+        _drop(draft, key)
+        if near_node(endpoints, node):
+            _whereabouts(draft, backend, endpoints, context)
+    if before is not None:
+        _, gone = differing(whole.by_node, before.by_node)
+        for key in gone:
+            _drop(draft, key)
+    options = replace(whole.options, node=node)
+    return draft.finish((), Cache(Model(), options, context, whole.by_node, frozenset(), {}, {}))
 
 
 class _Draft:
@@ -128,32 +168,59 @@ def _cluster_context(model: Model, options: Options) -> ClusterContext:
     return ClusterContext(timeout, options.system_trust, Place(options.zone, options.node))
 
 
-def _clusters(draft: _Draft, model: Model, context: ClusterContext, before: Cache | None) -> None:
+def _clusters(draft: _Draft, model: Model, context: ClusterContext, before: Cache | None) -> Mapping[ClusterKey, Whereabouts]:
+    """The answer are the backends whose endpoints depend on the proxy's node."""
     same = before is not None and before.clusters == context
     old = before.model if before is not None and same else Model()
     changed, _ = differing(model.backends, old.backends)
     moved, gone = differing(model.endpoints, old.endpoints)
-    for key in dict.fromkeys(chain(changed, moved, gone)):
-        if key in model.backends:
-            _backend(draft, model.backends[key], model.endpoints.get(key), context)
+    made = [key for key in dict.fromkeys(chain(changed, moved, gone)) if key in model.backends]
+    for key in made:
+        _backend(draft, model.backends[key], model.endpoints.get(key), context)
+    removed: Iterable[ClusterKey] = ()
     if before is not None and before.model.backends is not model.backends:
         _, removed = differing(model.backends, before.model.backends)
         for key in removed:
-            draft.drop(CLUSTER, names.cluster(key))
-            draft.drop(ENDPOINTS, names.cluster(key))
+            _drop(draft, key)
+    found = {key: Whereabouts(model.backends[key], model.endpoints.get(key)) for key in made}
+    return _by_node(before.by_node if before is not None else {}, found, removed)
+
+
+def _by_node(
+    known: Mapping[ClusterKey, Whereabouts], made: Mapping[ClusterKey, Whereabouts], removed: Iterable[ClusterKey]
+) -> Mapping[ClusterKey, Whereabouts]:
+    """`known` itself where nothing has changed in it."""
+    found = {key: there for key, there in made.items() if depends_on_node(there.backend, there.endpoints)}
+    over = {key for key in chain(made, removed) if key in known and key not in found}
+    return {key: there for key, there in {**known, **found}.items() if key not in over} if found or over else known
 
 
 def _backend(draft: _Draft, backend: Backend, endpoints: Endpoints | None, context: ClusterContext) -> None:
+    if not needs_dns(endpoints):
+        name = names.cluster(backend.key)
+        draft.put(CLUSTER, name, cluster(backend, None, context), (Need(ENDPOINTS, name), *_presented(backend)))
+    _whereabouts(draft, backend, endpoints, context)
+
+
+def _whereabouts(draft: _Draft, backend: Backend, endpoints: Endpoints | None, context: ClusterContext) -> None:
+    """The resource that says where a backend is."""
     name = names.cluster(backend.key)
-    named: tuple[Need, ...] = ()
-    if backend.tls is not None and backend.tls.client_certificate is not None:
-        named = (Need(SECRET, names.certificate(backend.tls.client_certificate)),)
     if needs_dns(endpoints):
-        draft.put(CLUSTER, name, cluster(backend, endpoints, context), named)
+        draft.put(CLUSTER, name, cluster(backend, endpoints, context), _presented(backend))
         draft.drop(ENDPOINTS, name)
     else:
-        draft.put(CLUSTER, name, cluster(backend, None, context), (Need(ENDPOINTS, name), *named))
         draft.put(ENDPOINTS, name, serialize_assignment(load_assignment(backend, endpoints, context.place)))
+
+
+def _drop(draft: _Draft, key: ClusterKey) -> None:
+    draft.drop(CLUSTER, names.cluster(key))
+    draft.drop(ENDPOINTS, names.cluster(key))
+
+
+def _presented(backend: Backend) -> tuple[Need, ...]:
+    if backend.tls is None or backend.tls.client_certificate is None:
+        return ()
+    return (Need(SECRET, names.certificate(backend.tls.client_certificate)),)
 
 
 def _secrets(draft: _Draft, model: Model, before: Cache | None) -> None:

@@ -85,6 +85,7 @@ class Publisher:
         self._limits = limits or Limits()
         self._published: dict[Scope, Publication] = {}
         self._sessions: dict[Session, None] = {}
+        self._followers: dict[Scope, dict[Session, None]] = {}
         self._observers: dict[object, Callable[[], None]] = {}
 
     def publish(self, scope: Scope, resources: ResourceSet, changes: Changes | None = None) -> int:
@@ -100,18 +101,16 @@ class Publisher:
             return before.serial
         publication = Publication(before.serial + 1 if before else 1, resources, changes)
         self._published[scope] = publication
-        for session in self._sessions:
-            if session.scope == scope:
-                session.put(session.stream.publish(publication))
+        for session in self._followers.get(scope, ()):
+            session.put(session.stream.publish(publication))
         self._changed()
         return publication.serial
 
     def retire(self, scope: Scope) -> None:
         """Forget a scope and end its streams. Its proxies keep what they have: to empty them, publish an empty set."""
         self._published.pop(scope, None)
-        for session in self._sessions:
-            if session.scope == scope:
-                session.close()
+        for session in self._followers.get(scope, ()):
+            session.close()
         self._changed()
 
     def published(self, scope: Scope) -> Publication | None:
@@ -120,7 +119,11 @@ class Publisher:
 
     def proxies(self, scope: Scope | None = None) -> tuple[ProxyState, ...]:
         """The proxies connected at the moment, of one scope or of all."""
-        return tuple(session.state for session in self._sessions if scope is None or session.scope == scope)
+        return tuple(session.state for session in (self._sessions if scope is None else self._followers.get(scope, ())))
+
+    def followed(self) -> frozenset[Scope]:
+        """The scopes that a proxy is connected to."""
+        return frozenset(self._followers)
 
     def observe(self, observer: Callable[[], None]) -> Callable[[], None]:
         """Call `observer` after every change of `proxies`, in the event loop; it must be quick. Returns how to stop it."""
@@ -159,6 +162,7 @@ class Publisher:
         publication = self._published[scope]
         session = Session(node, scope, peer, Stream(publication.resources, publication.serial, self._limits))
         self._sessions[session] = None
+        self._followers.setdefault(scope, {})[session] = None
         self._changed()
         return session
 
@@ -175,6 +179,10 @@ class Publisher:
     def disconnect(self, session: Session) -> None:
         """End a proxy's session."""
         self._sessions.pop(session, None)
+        followers = self._followers.get(session.scope, {})
+        followers.pop(session, None)
+        if not followers:
+            self._followers.pop(session.scope, None)
         self._changed()
 
     def close(self) -> None:
