@@ -1,0 +1,134 @@
+"""Do proxies send to the pods of their own node where a Service asks for that, each to its own?
+
+Three proxies in three zones of two nodes each. Pods are put on nodes by name: one on the node of the first proxy, one on the
+other node of its zone, one on the node of the second proxy, and none in the zone of the third.
+"""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+from tests.kubernetes.installed import Installed
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+
+NAMESPACE = "same-node"
+REQUESTS = 300
+MOST = 0.97
+"""The share that near pods get at least. Further ones count a thousandth of them, as long as near ones have little to do."""
+SOME = 0.1
+"""The share that each of several pods gets at least that are as good as one another."""
+
+MANIFESTS = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: kgateway
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo}
+spec: {selector: {app: echo}, ports: [{port: 8080, targetPort: 3000}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: echo}
+spec:
+  parentRefs: [{name: gw}]
+  rules: [{backendRefs: [{name: echo, port: 8080}]}]
+"""
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: echo}}}}
+spec:
+  nodeName: {node}
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: echo
+    image: registry.example/gateway-api/echo-basic:v1
+    env:
+    - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
+    - {{name: NAMESPACE, valueFrom: {{fieldRef: {{fieldPath: metadata.namespace}}}}}}
+    readinessProbe: {{httpGet: {{path: /health, port: 3000}}, periodSeconds: 1}}
+"""
+
+
+async def proxies(world: Installed) -> list[dict[str, Any]]:
+    """The proxies of the Gateway when all three are ready."""
+
+    async def ready() -> Any:
+        found = await world.pods(NAMESPACE, "gateway.networking.k8s.io/gateway-name=gw")
+        states = [{one["type"]: one["status"] for one in pod["status"].get("conditions", ())} for pod in found.values()]
+        return list(found.values()) if [one.get("Ready") for one in states] == ["True"] * 3 else None
+
+    found: list[dict[str, Any]] = await world.cluster.eventually("three proxies are ready", ready, within=60)
+    return found
+
+
+async def answers(world: Installed, proxy: dict[str, Any], requests: int = REQUESTS) -> Counter[str]:
+    """How many requests to this proxy each pod has answered; a request that failed counts for nobody."""
+    url = f"http://{proxy['status']['podIP']}:10080/?[1-{requests}]"
+    text = await world.cluster.run("curl", "-s", "-m", "60", url)
+    return Counter(re.findall(r'"pod": ?"([^"]+)"', text))
+
+
+async def prefers(world: Installed, distribution: str | None) -> None:
+    patch = json.dumps({"spec": {"trafficDistribution": distribution}})
+    await world.cluster.kubectl("patch", "-n", NAMESPACE, "service", "echo", "--type=merge", "-p", patch)
+
+
+async def streams(world: Installed, proxy: dict[str, Any]) -> float:
+    """How many xDS streams a proxy has begun so far."""
+    text = await world.cluster.run("curl", "-sf", f"http://{proxy['status']['podIP']}:9090/metrics")
+    lines = [line for line in text.splitlines() if line.startswith("envoy_cluster_upstream_rq_total{") and "xds" in line]
+    (line,) = lines
+    return float(line.split()[-1])
+
+
+async def test_each_proxy_sends_to_the_pods_of_its_node(installed_specification: Installed) -> None:
+    world, cluster = installed_specification, installed_specification.cluster
+    await cluster.kubectl("create", "namespace", NAMESPACE)
+    try:
+        await cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=MANIFESTS)
+        first, second, third = await proxies(world)
+        here, there = first["spec"]["nodeName"], second["spec"]["nodeName"]
+        beside = here[:-1] + ("1" if here.endswith("0") else "0")
+        nodes = {"here": here, "beside": beside, "there": there}
+        pods = "---".join(POD.format(name=name, node=node) for name, node in nodes.items())
+        await cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=pods)
+
+        async def until(proxy: dict[str, Any], *names: str) -> None:
+            """These pods get most requests of a proxy, and each of them some."""
+
+            async def reached() -> bool:
+                found = await answers(world, proxy, 50)
+                return all(found[name] >= SOME * 50 for name in names) and sum(found[name] for name in names) >= 49
+
+            await cluster.eventually(f"{proxy['spec']['nodeName']} sends to {names}", reached)
+            found = await answers(world, proxy)
+            print(proxy["spec"]["nodeName"], dict(found))
+            assert found.total() == REQUESTS
+            assert sum(found[name] for name in names) >= MOST * REQUESTS
+            assert all(found[name] >= SOME * REQUESTS for name in names)
+
+        for proxy in (first, second, third):
+            await until(proxy, *nodes)
+        begun = [await streams(world, proxy) for proxy in (first, second, third)]
+        await prefers(world, "PreferSameNode")
+        await until(first, "here")
+        await until(second, "there")
+        await until(third, *nodes)
+        await cluster.kubectl("delete", "pod", "-n", NAMESPACE, "here", "--wait=false")
+        await until(first, "beside")
+        await until(second, "there")
+        await prefers(world, None)
+        for proxy in (first, second, third):
+            await until(proxy, "beside", "there")
+        assert [await streams(world, proxy) for proxy in (first, second, third)] == begun, "nobody had to connect again"
+    finally:
+        await cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
