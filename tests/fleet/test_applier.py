@@ -50,7 +50,7 @@ class Desk:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.wanted: dict[NamespacedName, Objects] = {}
+        self.wanted: dict[NamespacedName, tuple[dict[str, Any], ...]] = {}
         self.troubled: list[NamespacedName] = []
         self.applier = Applier(
             api,
@@ -64,9 +64,9 @@ class Desk:
         found = self.wanted.get(gateway)
         if found == ():
             raise TypeError("a defect")
-        return found
+        return None if found is None else _by_owner(found)
 
-    def want(self, gateway: NamespacedName, wanted: Objects | None) -> None:
+    def want(self, gateway: NamespacedName, wanted: tuple[dict[str, Any], ...] | None) -> None:
         self.wanted.pop(gateway, None)
         if wanted is not None:
             self.wanted[gateway] = wanted
@@ -76,6 +76,14 @@ class Desk:
         async with asyncio.timeout(5):
             while seen() != expected:  # noqa: ASYNC110  an API server tells nobody either
                 await asyncio.sleep(0.005)
+
+
+def _by_owner(objects: tuple[dict[str, Any], ...]) -> Objects:
+    found: dict[Owner, list[dict[str, Any]]] = {}
+    for manifest in objects:
+        reference = manifest["metadata"]["ownerReferences"][0]
+        found.setdefault(Owner(reference["kind"], "ai", reference["name"]), []).append(manifest)
+    return found
 
 
 @asynccontextmanager
@@ -231,7 +239,7 @@ async def test_a_gateway_that_is_no_longer_ours_loses_its_proxies() -> None:
 
 async def test_certificates_of_a_listener_set_go_with_it() -> None:
     api = Api()
-    certificates = certificates_for(owner("ListenerSet"), Issuer("acme"), instance=INSTANCE)
+    certificates = certificates_for([owner("ListenerSet")], Issuer("acme"), instance=INSTANCE)
     async with desk(api) as one:
         one.want(GW, (*objects(), *certificates))
         one.applier.lead(True)

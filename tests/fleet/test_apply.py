@@ -163,7 +163,10 @@ async def test_two_gateways_whose_names_meet_do_not_fight() -> None:
     api = Api()
     fleet = await fleet_on(api)
     await fleet.apply(GW, objects())
-    problems = await fleet.apply(Owner("Gateway", "ai", "other"), objects(uid="other"))
+    others = objects(uid="other")
+    for found in others:
+        found["metadata"]["ownerReferences"][0]["name"] = "other"
+    problems = await fleet.apply(Owner("Gateway", "ai", "other"), others)
     assert {str(problem) for problem in problems} == {
         f"{kind} ai/gw-gwanmun belongs to Gateway ai/gw; rename one of the two" for kind in api.kinds()
     }
@@ -230,3 +233,55 @@ async def test_only_the_namespaces_that_are_served_are_looked_at() -> None:
     assert len(api.kinds()) == 5
     assert await here.sweep(()) == ()
     assert api.kinds() == []
+
+
+OTHER = Owner("Gateway", "ai", "other")
+
+
+def shared(*owners: str) -> tuple[dict[str, Any], ...]:
+    """An object that several own, the first of them foremost."""
+    found = copy.deepcopy(objects()[1])
+    found["metadata"]["name"] = "shared"
+    found["data"] = {"owners": " ".join(owners)}
+    reference = found["metadata"]["ownerReferences"][0]
+    found["metadata"]["ownerReferences"] = [
+        {**reference, "name": name, "uid": name, "controller": name == owners[0]} for name in owners
+    ]
+    return (found,)
+
+
+async def test_what_several_own_is_the_others_when_one_is_gone() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    for owner in (GW, OTHER):
+        assert await fleet.apply(owner, shared("gw", "other")) == ()
+    assert [verb for verb, _ in api.log] == ["patch"]
+    for first, last in ((GW, OTHER), (OTHER, GW)):  # whichever is looked at first
+        assert await fleet.apply(first, ()) == ()
+        assert await fleet.apply(last, shared(last.name)) == ()
+        assert "delete" not in [verb for verb, _ in api.log]
+        (there,) = api.objects.values()
+        assert there["data"] == {"owners": last.name}
+        assert await fleet.apply(last, shared(last.name, first.name)) == ()
+        assert await fleet.apply(first, shared(last.name, first.name)) == ()
+    assert await (await fleet_on(api)).sweep({OTHER}) == ()
+    assert api.kinds() == ["ConfigMap"]
+
+
+async def test_what_several_own_goes_with_the_last() -> None:
+    for first, last in ((GW, OTHER), (OTHER, GW)):
+        api = Api()
+        await (await fleet_on(api)).apply(GW, shared("gw", "other"))
+        fleet = await fleet_on(api)
+        assert await fleet.apply(first, ()) == ()
+        assert await fleet.apply(last, ()) == ()
+        assert api.kinds() == []
+
+
+async def test_what_kubernetes_took_the_first_owner_out_of_is_still_ours() -> None:
+    api = Api()
+    await (await fleet_on(api)).apply(GW, shared("gw", "other"))
+    (there,) = api.objects.values()
+    del there["metadata"]["ownerReferences"][0]  # its garbage collector does so when a Gateway is gone
+    assert await (await fleet_on(api)).apply(OTHER, shared("other")) == ()
+    assert next(iter(api.objects.values()))["data"] == {"owners": "other"}

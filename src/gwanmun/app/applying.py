@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ from gwanmun.infra.fleet.apply import Fleet, FleetClient, Owner, Problem
 from gwanmun.kube import ApiError, UnreachableError
 from gwanmun.names import NamespacedName
 
-Objects = tuple[dict[str, Any], ...]
+Objects = Mapping[Owner, Sequence[dict[str, Any]]]
+"""By whom they are for: a Gateway, and the ListenerSets that add to it."""
 _RETRY_S: Final = (2.0, 60.0)
 """After the first failure in a row, and at most."""
 _AGAIN_S: Final = 600.0
@@ -167,7 +168,7 @@ class Applier:
         if objects is None and (kept := await self._kept(main)):
             self._troubled_by(gateway, kept)
             return
-        wanted = _by_owner(objects or ())
+        wanted = objects or {}
         owners = [main, *sorted((wanted.keys() | self._owners.get(gateway, frozenset())) - {main})]
         problems: list[Problem] = []
         for owner in owners:
@@ -227,12 +228,3 @@ class Applier:
 def _retry_after(failures: int) -> float:
     shortest, longest = _RETRY_S
     return min(longest, shortest * 2.0 ** min(failures - 1, 10))
-
-
-def _by_owner(objects: Sequence[dict[str, Any]]) -> dict[Owner, list[dict[str, Any]]]:
-    found: dict[Owner, list[dict[str, Any]]] = {}
-    for manifest in objects:
-        metadata = manifest["metadata"]
-        reference = metadata["ownerReferences"][0]
-        found.setdefault(Owner(reference["kind"], metadata["namespace"], reference["name"]), []).append(manifest)
-    return found

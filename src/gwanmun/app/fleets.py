@@ -4,7 +4,7 @@ Looks at Gateways that are ours, their parameters, and what there is of their Se
 them. What the objects are is `infra.fleet`'s business.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.kinds import canonical_group
 from gwanmun.api.listener import Listener
 from gwanmun.infra.fleet import FleetOptions, fleet_objects
+from gwanmun.infra.fleet.apply import Owner
 from gwanmun.infra.fleet.certificates import Issuer, certificates_for
 from gwanmun.infra.fleet.naming import fleet_name
 from gwanmun.infra.podports import PodPorts, pod_ports
@@ -24,19 +25,21 @@ from gwanmun.resources import Snapshot
 from gwanmun.resources.snapshot import GATEWAY_GROUP, IndexKey
 from gwanmun.status.placement import Placement, placement
 
-Objects = tuple[dict[str, Any], ...]
+Objects = Mapping[Owner, tuple[dict[str, Any], ...]]
+"""By whom they are for: a Gateway, and the ListenerSets that add to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayFleet:
-    """What is known of one Gateway's proxies. `name` is that of its Service and its service account."""
+    """What is known of one Gateway's proxies. `name` is that of its Service and its service account. `certificates` are those
+    of the Gateway and its ListenerSets; others may have a part in them."""
 
     gateway: Gateway
     config: GatewayClassConfig | None
     name: str
     ports: PodPorts
-    listener_sets: tuple[ListenerSet, ...]
     where: Placement
+    certificates: Objects
 
     @property
     def account(self) -> NamespacedName:
@@ -53,18 +56,27 @@ class Fleets:
         self._options = options
         self._issuer = issuer
         self._fleets: dict[NamespacedName, GatewayFleet] = {}
+        self._issued: tuple[Sequence[Gateway | ListenerSet], Objects] = ((), {})
 
     def update(self, snapshot: Snapshot, resolution: Resolution) -> tuple[set[NamespacedName], set[NamespacedName]]:
         """Look at everything again. The Gateways whose objects may have to be others now (those that are gone included), and
         those that are reached in another way."""
         nodes = _node_addresses(snapshot)
-        listener_sets = _accepted_sets(snapshot, resolution)
-        before, self._fleets = self._fleets, {}
+        listener_sets = _sets_let_in(snapshot, resolution)
+        gateways: dict[NamespacedName, tuple[Gateway, tuple[ListenerSet, ...]]] = {}
         for key in snapshot.find(IndexKey("kind", (GATEWAY_GROUP, "Gateway"))):
             gateway = snapshot.get(key)
             if key in resolution.statuses and isinstance(gateway, Gateway):
-                sets = tuple(listener_sets.get(key.namespaced_name, ()))
-                self._fleets[key.namespaced_name] = _fleet(snapshot, resolution, gateway, sets, nodes)
+                gateways[key.namespaced_name] = gateway, tuple(listener_sets.get(key.namespaced_name, ()))
+        owners: list[Gateway | ListenerSet] = []
+        for gateway, sets in gateways.values():
+            owners += [gateway, *sets]
+        certificates = self._certificates(owners)
+        before, self._fleets = self._fleets, {}
+        for name, (gateway, sets) in gateways.items():
+            those = (_owner(gateway), *(_owner(one) for one in sets))
+            theirs = {owner: certificates[owner] for owner in those if owner in certificates}
+            self._fleets[name] = _fleet(snapshot, resolution, gateway, nodes, theirs)
         keys = before.keys() | self._fleets.keys()
         pairs = {key: (before.get(key), self._fleets.get(key)) for key in keys}
         changed = {key for key, (old, new) in pairs.items() if _wanted_of(old) != _wanted_of(new)}
@@ -76,13 +88,25 @@ class Fleets:
         fleet = self._fleets.get(gateway)
         if fleet is None:
             return None
-        options = self._options()
-        objects = fleet_objects(fleet.gateway, fleet.config, fleet.ports, options)
+        main = Owner("Gateway", *gateway)
+        objects = fleet_objects(fleet.gateway, fleet.config, fleet.ports, self._options())
+        return {**fleet.certificates, main: (*objects, *fleet.certificates.get(main, ()))}
+
+    def _certificates(self, owners: Sequence[Gateway | ListenerSet]) -> Objects:
+        """The Certificates of all these, by owner: one that several share is with each of them."""
         if self._issuer is None:
-            return objects
-        owners: tuple[Gateway | ListenerSet, ...] = (fleet.gateway, *fleet.listener_sets)
-        issued = (certificates_for(owner, self._issuer, instance=options.instance) for owner in owners)
-        return (*objects, *(certificate for certificates in issued for certificate in certificates))
+            return {}
+        known, issued = self._issued
+        if len(known) == len(owners) and all(one is other for one, other in zip(known, owners, strict=True)):
+            return issued
+        found: dict[Owner, list[dict[str, Any]]] = {}
+        for certificate in certificates_for(owners, self._issuer, instance=self._options().instance):
+            metadata = certificate["metadata"]
+            for reference in metadata["ownerReferences"]:
+                owner = Owner(reference["kind"], metadata["namespace"], reference["name"])
+                found.setdefault(owner, []).append(certificate)
+        self._issued = owners, {owner: tuple(certificates) for owner, certificates in found.items()}
+        return self._issued[1]
 
     def accounts(self) -> dict[NamespacedName, NamespacedName]:
         """Gateways by the service account that their proxies have. Of two with one account, the first has it."""
@@ -106,15 +130,21 @@ class Fleets:
 
 
 def _wanted_of(fleet: GatewayFleet | None) -> Any:
-    return None if fleet is None else (fleet.gateway, fleet.config, fleet.ports, fleet.listener_sets)
+    return None if fleet is None else (fleet.gateway, fleet.config, fleet.ports, fleet.certificates)
 
 
-def _accepted_sets(snapshot: Snapshot, resolution: Resolution) -> dict[NamespacedName, list[ListenerSet]]:
-    """By Gateway, the ListenerSets that add listeners to it."""
+def _owner(of: Gateway | ListenerSet) -> Owner:
+    return Owner(of.KIND, of.metadata.namespace, of.metadata.name)
+
+
+def _sets_let_in(snapshot: Snapshot, resolution: Resolution) -> dict[NamespacedName, list[ListenerSet]]:
+    """By Gateway, the ListenerSets that it lets in, also where no listener can serve for want of a certificate yet."""
     found: dict[NamespacedName, list[ListenerSet]] = {}
     for key in snapshot.find(IndexKey("kind", (GATEWAY_GROUP, "ListenerSet"))):
         status = resolution.statuses.get(key)
-        if isinstance(status, ListenerSetStatus) and any(one.type == "Accepted" and one.status for one in status.conditions):
+        if isinstance(status, ListenerSetStatus) and any(
+            one.type == "Accepted" and one.reason in ("Accepted", "ListenersNotValid") for one in status.conditions
+        ):
             listener_set = snapshot.get(key)
             if isinstance(listener_set, ListenerSet):
                 parent = listener_set.spec.parent_ref
@@ -123,7 +153,7 @@ def _accepted_sets(snapshot: Snapshot, resolution: Resolution) -> dict[Namespace
 
 
 def _fleet(
-    snapshot: Snapshot, resolution: Resolution, gateway: Gateway, sets: tuple[ListenerSet, ...], nodes: tuple[str, ...]
+    snapshot: Snapshot, resolution: Resolution, gateway: Gateway, nodes: tuple[str, ...], certificates: Objects
 ) -> GatewayFleet:
     key = NamespacedName(gateway.metadata.namespace, gateway.metadata.name)
     name = fleet_name(gateway)
@@ -135,7 +165,7 @@ def _fleet(
         nodes=nodes,
     )
     ports = pod_ports(_declared(snapshot, resolution, gateway))
-    return GatewayFleet(gateway, _config(snapshot, gateway), name, ports, sets, where)
+    return GatewayFleet(gateway, _config(snapshot, gateway), name, ports, where, certificates)
 
 
 def _declared(snapshot: Snapshot, resolution: Resolution, gateway: Gateway) -> set[tuple[int, Transport]]:

@@ -1,7 +1,8 @@
 """`Fleet`: puts the objects of Gateways to the API server, and takes away its own that are not wanted any more.
 
 An object is this installation's where its labels say so and a Gateway or ListenerSet owns it; nothing else is ever changed
-or deleted, whatever its name. Deliberately absent: what the objects are (`objects`), and when to try again (the caller).
+or deleted, whatever its name. Several may own one together: it goes with the last of them. Deliberately absent: what the
+objects are (`objects`), and when to try again (the caller).
 """
 
 import hashlib
@@ -79,11 +80,11 @@ class _Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """One of ours as it is there. `applied` is the hash of what was applied last, empty where that has to be done again."""
+    """One of ours as it is there. `owners` have the uids that the object names. `applied` is the hash of what was applied last,
+    empty where that has to be done again."""
 
     uid: str
-    owner: Owner
-    owner_uid: str
+    owners: Mapping[Owner, str]
     applied: str
     replicas: int | None
 
@@ -103,7 +104,7 @@ class Fleet:
     @property
     def owners(self) -> frozenset[Owner]:
         """Those that have objects."""
-        return frozenset(live.owner for live in self._live.values())
+        return frozenset(owner for live in self._live.values() for owner in live.owners)
 
     async def relist(self) -> tuple[Problem, ...]:
         """Look at what there is. Raises UnreachableError; a kind that may not be listed is a problem and no obstacle."""
@@ -129,20 +130,21 @@ class Fleet:
 
     async def apply(self, owner: Owner, objects: Sequence[Mapping[str, Any]]) -> tuple[Problem, ...]:
         """Let the owner have exactly these objects. What differs from the last time is applied, in this order; what is
-        there beyond them is deleted. Problems of one object do not keep the others from being applied."""
+        there beyond them is deleted unless others own it, too. Problems of one object do not keep the others from being
+        applied."""
         problems: list[Problem] = []
         wanted = {_identity(manifest): manifest for manifest in objects}
         for identity, manifest in wanted.items():
             problems += await self._apply(identity, manifest, owner)
-        unwanted = [found for found, live in self._live.items() if live.owner == owner and found not in wanted]
+        unwanted = [found for found, live in self._live.items() if owner in live.owners and found not in wanted]
         for identity in unwanted:
-            problems += await self._delete(identity)
+            problems += await self._leave(identity, owner)
         return tuple(problems)
 
     async def sweep(self, owners: Collection[Owner]) -> tuple[Problem, ...]:
         """Delete what belongs to none of these: a Gateway may have gone to another class while nobody looked."""
         problems: list[Problem] = []
-        for identity in [found for found, live in self._live.items() if live.owner not in owners]:
+        for identity in [found for found, live in self._live.items() if live.owners.keys().isdisjoint(owners)]:
             problems += await self._delete(identity)
         return tuple(problems)
 
@@ -166,13 +168,15 @@ class Fleet:
                 live = _live(found, self._labels)
                 if live is None:
                     return _one(f"{identity} is there already and gwanmun did not make it; delete it or rename {owner}")
-            if live is not None and live.owner != owner:
-                return _one(f"{identity} belongs to {live.owner}; rename one of the two")
+            owners = _owners(manifest)
+            if live is not None and live.owners.keys().isdisjoint(owners):
+                return _one(f"{identity} belongs to {next(iter(live.owners))}; rename one of the two")
             verb = "patch"
-            if live is not None and live.owner_uid != _owner_uid(manifest):
+            if live is not None and live.owners.items().isdisjoint(owners.items()):
                 # Its owner was deleted and made again: Kubernetes is about to delete the old one's objects.
                 return await self._replace(identity, live)
             if live is not None and live.applied == digest:
+                self._live[identity] = replace(live, owners=owners)  # also those that had left it meanwhile
                 return iter(())
             if live is not None and live.replicas is not None and _leaves_replicas(manifest):
                 await self._client.apply(_scale(manifest, live.replicas), manager=_SCALE_MANAGER)
@@ -197,7 +201,16 @@ class Fleet:
     async def _replace(self, identity: _Identity, live: _Live) -> Iterator[Problem]:
         self._live[identity] = live
         problems = tuple(await self._delete(identity))
-        return iter(problems) if problems else _one(f"{identity} of the deleted {live.owner} is being deleted")
+        return iter(problems) if problems else _one(f"{identity} of the deleted {next(iter(live.owners))} is being deleted")
+
+    async def _leave(self, identity: _Identity, owner: Owner) -> Iterator[Problem]:
+        """The owner does not want the object any more. Others that own it, too, will say so when they apply theirs."""
+        live = self._live[identity]
+        others = {other: uid for other, uid in live.owners.items() if other != owner}
+        if not others:
+            return await self._delete(identity)
+        self._live[identity] = replace(live, owners=others)
+        return iter(())
 
     async def _delete(self, identity: _Identity) -> Iterator[Problem]:
         live = self._live[identity]
@@ -226,17 +239,21 @@ def _live(item: Mapping[str, Any], labels: Mapping[str, str]) -> _Live | None:
     metadata = item["metadata"]
     if not labels.items() <= metadata.get("labels", {}).items():
         return None
-    owners = [one for one in metadata.get("ownerReferences", ()) if one.get("controller") and one["kind"] in _OWNERS]
+    owners = _owners(item)
     if not owners:
         return None
-    owner = Owner(owners[0]["kind"], metadata["namespace"], owners[0]["name"])
     applied = metadata.get("annotations", {}).get(_HASH, "")
-    return _Live(metadata["uid"], owner, owners[0]["uid"], applied, item.get("spec", {}).get("replicas"))
+    return _Live(metadata["uid"], owners, applied, item.get("spec", {}).get("replicas"))
 
 
-def _owner_uid(manifest: Mapping[str, Any]) -> str:
-    uid: str = manifest["metadata"]["ownerReferences"][0]["uid"]
-    return uid
+def _owners(manifest: Mapping[str, Any]) -> dict[Owner, str]:
+    """Whom the object belongs to, with their uids. Not only the controller: Kubernetes takes out those that are gone."""
+    metadata = manifest["metadata"]
+    return {
+        Owner(one["kind"], metadata["namespace"], one["name"]): one["uid"]
+        for one in metadata.get("ownerReferences", ())
+        if one["kind"] in _OWNERS
+    }
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """cert-manager's Certificates for listeners that terminate TLS. Pure.
 
+A Secret has one Certificate, however many Gateways and ListenerSets name it: two would issue into it in turn without end.
 Deliberately absent: reading the Secrets that come of them, which are like any others.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,19 +27,33 @@ class Issuer:
     group: str = CERT_MANAGER_GROUP
 
 
-def certificates_for(owner: Gateway | ListenerSet, issuer: Issuer, *, instance: str = "gwanmun") -> tuple[dict[str, Any], ...]:
+def certificates_for(
+    owners: Iterable[Gateway | ListenerSet], issuer: Issuer, *, instance: str = "gwanmun"
+) -> tuple[dict[str, Any], ...]:
     """A Certificate for each Secret that a listener with a hostname names, with the hostnames of all that name it.
 
-    None for Secrets of other namespaces, which are their owners' affair, nor where the owner carries cert-manager's own
-    annotations: cert-manager then makes its Certificates itself.
+    It belongs to all whose listeners these are, so that Kubernetes keeps it until the last is gone; the oldest comes first.
+    None for Secrets of other namespaces, which are their owners' affair, nor for owners that carry cert-manager's own
+    annotations: cert-manager then makes their Certificates itself.
     """
-    if any(name in owner.metadata.annotations for name in _SHIM):
-        return ()
-    hostnames: dict[str, set[str]] = {}
-    for listener in owner.spec.listeners:
-        for secret in _secrets(owner, listener):
-            hostnames.setdefault(secret, set()).add(listener.hostname or "")
-    return tuple(_certificate(owner, issuer, instance, secret, sorted(names)) for secret, names in sorted(hostnames.items()))
+    found: dict[tuple[str, str], tuple[list[Gateway | ListenerSet], set[str]]] = {}
+    for owner in sorted(owners, key=_seniority):
+        if any(name in owner.metadata.annotations for name in _SHIM):
+            continue
+        for listener in owner.spec.listeners:
+            for secret in _secrets(owner, listener):
+                sharers, hostnames = found.setdefault((owner.metadata.namespace, secret), ([], set()))
+                if owner not in sharers:
+                    sharers.append(owner)
+                hostnames.add(listener.hostname or "")
+    return tuple(
+        _certificate(sharers, issuer, instance, secret, sorted(hostnames))
+        for (_, secret), (sharers, hostnames) in sorted(found.items(), key=lambda one: one[0])
+    )
+
+
+def _seniority(owner: Gateway | ListenerSet) -> tuple[str, str, str]:
+    return owner.metadata.creation_timestamp or "", owner.KIND, owner.metadata.name
 
 
 def _secrets(owner: Gateway | ListenerSet, listener: Listener) -> tuple[str, ...]:
@@ -53,13 +69,17 @@ def _secrets(owner: Gateway | ListenerSet, listener: Listener) -> tuple[str, ...
 
 
 def _certificate(
-    owner: Gateway | ListenerSet, issuer: Issuer, instance: str, secret: str, hostnames: list[str]
+    sharers: list[Gateway | ListenerSet], issuer: Issuer, instance: str, secret: str, hostnames: list[str]
 ) -> dict[str, Any]:
+    first = sharers[0]
     metadata = {
         "name": secret,
-        "namespace": owner.metadata.namespace,
-        "labels": {GATEWAY_LABEL: label_value(_gateway_of(owner)), **ours(instance)},
-        "ownerReferences": [owner_reference(owner.KIND, owner.metadata, owner.api_version)],
+        "namespace": first.metadata.namespace,
+        "labels": {GATEWAY_LABEL: label_value(_gateway_of(first)), **ours(instance)},
+        # Only one of the references may say that it is the controller's.
+        "ownerReferences": [
+            {**owner_reference(one.KIND, one.metadata, one.api_version), "controller": one is first} for one in sharers
+        ],
     }
     spec = {
         "secretName": secret,
