@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from gwanmun.app.controller import lease_name
+
 pytestmark = pytest.mark.helm
 
 HERE = Path(__file__).parent
@@ -189,6 +191,20 @@ def test_pods_are_restricted(name: str) -> None:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
+
+
+def test_releases_of_one_namespace_elect_a_leader_each() -> None:
+    deployment = of_kind("Deployment", render())
+    variables = {one["name"]: one.get("value") for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    granted = [
+        name
+        for found in render()
+        if found["kind"] == "Role"
+        for rule in found["rules"]
+        if "leases" in rule["resources"]
+        for name in rule.get("resourceNames", ())
+    ]
+    assert granted == [lease_name(str(variables["GWANMUN_INSTANCE"]))]
 
 
 def test_rights_are_no_more_than_named() -> None:

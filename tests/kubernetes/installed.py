@@ -153,7 +153,9 @@ class Installed:
 
     async def leader(self) -> str:
         """The pod of the controller that leads, or empty."""
-        holder = (await self.json("lease", "gwanmun-controller", "-n", SYSTEM))["spec"].get("holderIdentity") or ""
+        holder = (await self.json("lease", f"gwanmun-controller.{SYSTEM}.{RELEASE}", "-n", SYSTEM))["spec"].get(
+            "holderIdentity"
+        ) or ""
         return str(holder).rsplit("_", 1)[0]
 
     async def metric(self, pod: str, name: str) -> float:

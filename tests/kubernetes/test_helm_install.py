@@ -72,7 +72,7 @@ async def condition(cluster: Cluster, namespace: str, name: str) -> tuple[str, s
 async def test_two_controllers_run_and_one_leads(installed: Cluster) -> None:
     deployment = await get(installed, "deployment", "ours-gwanmun", "-n", SYSTEM)
     assert deployment["status"]["readyReplicas"] == 2
-    lease = await get(installed, "lease", "gwanmun-controller", "-n", SYSTEM)
+    lease = await get(installed, "lease", f"gwanmun-controller.{SYSTEM}.ours", "-n", SYSTEM)
     assert lease["spec"]["holderIdentity"].startswith("ours-gwanmun-")
 
 

@@ -1,7 +1,9 @@
 """The machine behind a Lease: two candidates that see the same Lease, and clocks that do not agree."""
 
+import re
 from dataclasses import replace
 
+from gwanmun.app.controller import lease_name
 from gwanmun.kube.lease import Candidate, LeaseRecord, LeaseTimes, decode_lease, lease_spec
 
 TIMES = LeaseTimes(duration=15, renew_deadline=10.0, retry=2.0)
@@ -87,3 +89,12 @@ def test_a_record_survives_the_wire() -> None:
     record = LeaseRecord("a", 15, WALL, WALL, 3)
     assert decode_lease({"spec": lease_spec(record)}) == record
     assert decode_lease({}) == LeaseRecord()
+
+
+def test_each_installation_has_a_lease_of_its_own() -> None:
+    names = [
+        lease_name(instance) for instance in ("gwanmun", "system.one", "system.two", "Mine & yours", "mine-yours", "a.", "")
+    ]
+    assert names[:3] == ["gwanmun-controller.gwanmun", "gwanmun-controller.system.one", "gwanmun-controller.system.two"]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name) for name in names)

@@ -70,9 +70,11 @@ class SlowServer(KubeClient):
 
 
 @asynccontextmanager
-async def writing(server: SlowServer, *names: str) -> AsyncIterator[StatusWriter]:
+async def writing(server: SlowServer, *names: str, pauses: tuple[float, ...] = (60.0,)) -> AsyncIterator[StatusWriter]:
     """A writer with two slots that has something to say of every object. It must be alive in the end."""
-    options = WriterOptions(frozenset({OURS}), concurrency=2, per_second=10_000, settle=0.0, retry=0.01, retry_refused=0.01)
+    options = WriterOptions(
+        frozenset({OURS}), concurrency=2, per_second=10_000, settle=0.0, retry=0.01, retry_refused=0.01, pauses=pauses
+    )
     clock = asyncio.get_running_loop().time
     writer = StatusWriter(server, options, lambda _: {"parents": [entry(OURS)]}, clock=clock, now=lambda: THEN)
     writer.lead(True)
@@ -178,3 +180,95 @@ async def test_what_is_gone_is_not_tried_again() -> None:
             await asyncio.sleep(0.05)
             assert writer.backlog == 0
     assert (len(server.writes), logs) == (1, [])
+
+
+class Rival:
+    """Another installation by the same name: changes back at once whatever is written, as long as it likes."""
+
+    def __init__(self, server: SlowServer, writer: StatusWriter) -> None:
+        self._server, self._writer = server, writer
+
+    async def undo(self, times: int) -> None:
+        for _ in range(times):
+            await self._server.until(1)
+            written = len(self._server.writes)
+            self._writer.observe({key("a"): present("a", f"undone-{written}", OTHER)})
+            await self._server.until(written + 1)
+
+
+async def test_who_is_contradicted_again_and_again_gives_way_and_says_so_once() -> None:
+    server = SlowServer()
+    server.answers.set()
+    with capture_logs() as logs:
+        async with writing(server, "a", "b", pauses=(0.05, 0.3)) as writer:
+            await server.until(2)
+            rival, began = Rival(server, writer), asyncio.get_running_loop().time()
+            await rival.undo(3)
+            quick = asyncio.get_running_loop().time() - began
+            await rival.undo(1)
+            await rival.undo(2)
+            slow = asyncio.get_running_loop().time() - began - quick
+    assert quick < 0.5 < slow
+    ((event, subject),) = [(one["event"], one["object"]) for one in logs]
+    assert (event, subject) == ("status_contested", str(key("a")))
+    assert "--controller-name" in logs[0]["remedy"]
+
+
+async def test_other_objects_are_written_while_one_is_contested() -> None:
+    server = SlowServer()
+    server.answers.set()
+    async with writing(server, "a") as writer:
+        await Rival(server, writer).undo(3)
+        writer.observe({key("a"): present("a", "undone", OTHER), key("b"): present("b", "1")})
+        await server.until(5)
+        await asyncio.sleep(0.05)
+        assert [name for name, _, _ in server.writes] == ["a", "a", "a", "a", "b"]
+        assert writer.backlog == 1
+
+
+async def test_whoever_has_something_new_to_say_contradicts_nobody() -> None:
+    server = SlowServer()
+    server.answers.set()
+    said = entry(OURS)
+    options = WriterOptions(frozenset({OURS}), per_second=10_000, settle=0.0)
+    clock = asyncio.get_running_loop().time
+    writer = StatusWriter(server, options, lambda _: {"parents": [said]}, clock=clock, now=lambda: THEN)
+    writer.lead(True)
+    task = asyncio.create_task(writer.run())
+    with capture_logs() as logs:
+        for round_ in range(6):
+            said["conditions"][0]["message"] = f"turn {round_}"
+            writer.observe({key("a"): present("a", str(round_))})
+            await server.until(round_ + 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert logs == []
+
+
+async def test_an_api_server_that_knows_fewer_fields_contradicts_nobody() -> None:
+    class Forgetful(SlowServer):
+        async def call(self, method: str, path: str, **options: Any) -> bytes:
+            answer = json.loads(await super().call(method, path, **options))
+            del answer["status"]["parents"][0]["conditions"][0]["observedGeneration"]
+            return json.dumps(answer).encode()
+
+    server = Forgetful()
+    server.answers.set()
+    with capture_logs() as logs:
+        async with writing(server, "a") as writer:
+            for writes in range(1, 7):
+                await server.until(writes)
+                writer.touch(key("a"))
+    assert logs == []
+
+
+async def test_an_object_made_again_is_no_quarrel() -> None:
+    server = SlowServer()
+    server.answers.set()
+    with capture_logs() as logs:
+        async with writing(server, "a") as writer:
+            for round_ in range(1, 7):
+                await server.until(round_)
+                writer.observe({key("a"): None})
+                writer.observe({key("a"): present("a", f"again-{round_}")})
+    assert logs == []

@@ -6,6 +6,11 @@
 {{- end -}}
 {{- end }}
 
+{{- /* What tells this installation from others of a cluster: labels of what it makes, and its Lease. */ -}}
+{{- define "gwanmun.instance" -}}
+{{- printf "%s.%s" .Release.Namespace .Release.Name -}}
+{{- end }}
+
 {{- define "gwanmun.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "gwanmun.fullname" .) .Values.serviceAccount.name -}}

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import os
 import random
+import re
 import signal
 import socket
 import time
@@ -35,6 +36,7 @@ from gwanmun.app.securing import Securing
 from gwanmun.infra.fleet import FleetOptions
 from gwanmun.infra.fleet.certificates import Issuer
 from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
+from gwanmun.infra.fleet.naming import dns_label
 from gwanmun.infra.fleet.owners import given_up
 from gwanmun.infra.xdstls import XdsTls, XdsTlsOptions
 from gwanmun.kube import KubeClient, KubeConfigError, Present, connection
@@ -56,8 +58,9 @@ from gwanmun.xds_server.identity import TokenIdentity
 from gwanmun.xds_server.subscription import Rejection
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
-LEASE = "gwanmun-controller"
+_LEASE = "gwanmun-controller"
 _MOST_PROBLEMS = 5
+_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 log = structlog.get_logger()
 
@@ -189,7 +192,7 @@ class Controller:
         self.election = Election(
             client,
             namespace=namespace,
-            name=LEASE,
+            name=lease_name(self.options.fleet.instance),
             identity=self.options.identity,
             changed=self._lead,
             clock=time.monotonic,
@@ -401,6 +404,11 @@ class Controller:
 
     def _counts(self) -> dict[str, float]:
         return dict(self.provider.count()) if self.provider is not None else {}
+
+
+def lease_name(instance: str) -> str:
+    """Each installation elects a leader of its own, also where two are in one namespace. The chart grants this name."""
+    return f"{_LEASE}.{instance if _SUBDOMAIN.fullmatch(instance) else dns_label(instance)}"
 
 
 def _tell(

@@ -38,6 +38,12 @@ def merged(wanted: Document | None, present: Present, *, controllers: frozenset[
     return None if _is(document, present.status) else document
 
 
+def part_of_ours(status: Any, controllers: frozenset[str]) -> Any:
+    """What of a status is ours: some entries of a list that controllers share, else all of it."""
+    field = next((name for name in _SHARED if hasattr(status, name)), None)
+    return status if field is None else tuple(one for one in getattr(status, field) if one.controller_name in controllers)
+
+
 def _entries(
     wanted: Sequence[Document], there: Iterable[Any], ref: str, controllers: frozenset[str], now: str
 ) -> Iterator[Document]:

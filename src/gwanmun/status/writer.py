@@ -1,7 +1,9 @@
 """Writes statuses to the API server: only what has changed, never faster than it can bear, and never over somebody else.
 
 Each write names the version that it is based on, so that a conflict is noticed; then the watch brings the newer version and
-what is to be written is worked out again. Deliberately absent: what a status says (``document``, ``merge``).
+what is to be written is worked out again. Who finds its own words changed back again and again writes ever less often: another
+installation that goes by the same name would do the same without end. Deliberately absent: what a status says (``document``,
+``merge``).
 """
 
 import asyncio
@@ -9,8 +11,9 @@ import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import structlog
 
 from gwanmun.api.decode import decode_json
@@ -19,7 +22,7 @@ from gwanmun.kube import UNREADABLE, ApiError, KubeClient, Present, UnreachableE
 from gwanmun.kube.client import MERGE_PATCH
 from gwanmun.kube.refusal import missing_right, namespace_ends
 from gwanmun.names import ObjectKey
-from gwanmun.status.merge import Document, merged
+from gwanmun.status.merge import Document, merged, part_of_ours
 
 _YIELD_EVERY: Final = 50  # objects that need no write; thousands of them must not hold up everything else
 
@@ -29,7 +32,9 @@ log = structlog.get_logger()
 @dataclass(frozen=True, slots=True)
 class WriterOptions:
     """`controllers` are the names under which entries are ours. `settle` is how many seconds lie between two writes of one
-    object, so that a thousand routes that attach at once are not a thousand writes of their Gateway."""
+    object, so that a thousand routes that attach at once are not a thousand writes of their Gateway. A status that others
+    change back is written anew `contested_after` times where no more than `contested_within` seconds lie between, then after
+    each of the `pauses` in turn, and at last after the longest again and again."""
 
     controllers: frozenset[str]
     concurrency: int = 8
@@ -37,6 +42,9 @@ class WriterOptions:
     settle: float = 0.25
     retry: float = 1.0
     retry_refused: float = 30.0
+    contested_after: int = 3
+    contested_within: float = 60.0
+    pauses: tuple[float, ...] = (10.0, 30.0, 60.0, 120.0, 300.0)
 
 
 @dataclass(slots=True)
@@ -46,6 +54,24 @@ class WriterStats:
     written: int = 0
     conflicts: int = 0
     failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What we wrote last: a hash of what we had to say, and what the API server made of it, which may know fewer fields."""
+
+    uid: str
+    hash: int
+    taken: Any
+
+
+@dataclass(slots=True)
+class _Quarrel:
+    """How often others have changed back what we wrote, `last` when (of our clock), and how often we have waited since."""
+
+    last: float
+    times: int = 0
+    pauses: int = 0
 
 
 class StatusWriter:
@@ -77,6 +103,8 @@ class StatusWriter:
         self._serial = count()
         self._news = asyncio.Event()
         self._leading = False
+        self._said: dict[ObjectKey, _Said] = {}
+        self._quarrels: dict[ObjectKey, _Quarrel] = {}
         self._refused: dict[ObjectKey, tuple[int, str]] = {}  # what each object suffers that was told or is told by another
 
     def lead(self, leading: bool) -> None:
@@ -84,6 +112,7 @@ class StatusWriter:
         began = leading and not self._leading
         self._leading = leading
         if began:
+            self._said.clear()  # whoever led meanwhile may have said other things
             for key in self._present:
                 self.touch(key)
         self._news.set()
@@ -94,6 +123,8 @@ class StatusWriter:
             if present is None:
                 self._present.pop(key, None)
                 self._rest_until.pop(key, None)
+                self._said.pop(key, None)
+                self._quarrels.pop(key, None)
                 self._refused.pop(key, None)
                 self._queued.pop(key, None)  # what is left of it in `_due` means nothing any more
             else:
@@ -116,7 +147,8 @@ class StatusWriter:
                 await slots.acquire()
                 key = await self._next()
                 present = self._present.get(key)
-                document = None if present is None else self._work_out(key, present)
+                wanted = None if present is None else self._document_of(key)
+                document = None if present is None else self._work_out(wanted, present)
                 if present is None or document is None:
                     self._refused.pop(key, None)
                     slots.release()
@@ -125,7 +157,7 @@ class StatusWriter:
                         await asyncio.sleep(0)
                     continue
                 self._busy.add(key)
-                tasks.create_task(self._write(key, present, document, slots))
+                tasks.create_task(self._write(key, present, document, _hash(wanted), slots))
                 await asyncio.sleep(1 / self._options.per_second)
 
     @property
@@ -153,6 +185,9 @@ class StatusWriter:
                 if key in self._busy:
                     self._queue(key, now + self._options.settle)
                     continue
+                if (rest := self._rest_until.get(key, 0.0)) > now:
+                    self._queue(key, rest)  # it was queued before it came to rest
+                    continue
                 return key
             wait = self._due[0][0] - now if self._leading and self._due else None
             try:
@@ -160,22 +195,24 @@ class StatusWriter:
             except TimeoutError:
                 continue
 
-    def _work_out(self, key: ObjectKey, present: Present) -> Document | None:
-        return merged(self._document_of(key), present, controllers=self._options.controllers, now=self._now())
+    def _work_out(self, wanted: Document | None, present: Present) -> Document | None:
+        return merged(wanted, present, controllers=self._options.controllers, now=self._now())
 
-    async def _write(self, key: ObjectKey, present: Present, document: Document, slots: asyncio.Semaphore) -> None:
+    async def _write(self, key: ObjectKey, present: Present, document: Document, said: int, slots: asyncio.Semaphore) -> None:
         try:
-            await self._patch(key, present, document)
+            taken = await self._patch(key, present, document)
         except (ApiError, UnreachableError) as error:
             self._failed(key, error)
         else:
             self.stats.written += 1
             self._refused.pop(key, None)
+            self._heard(key, present, _Said(present.uid, said, taken))
         finally:
             self._busy.discard(key)
             slots.release()
 
-    async def _patch(self, key: ObjectKey, present: Present, document: Document) -> None:
+    async def _patch(self, key: ObjectKey, present: Present, document: Document) -> Any:
+        """Gives what is ours in the status that is there now; None where that cannot be read."""
         kind = KINDS[key.group, key.kind]
         group, version = split_api_version(present.api_version)
         path = object_path(group, version, kind.plural, namespace=key.namespace, name=key.name)
@@ -187,7 +224,8 @@ class StatusWriter:
         try:
             written = decode_json(answer, kind)
         except UNREADABLE:
-            return
+            return None
+        status = written.status  # type: ignore[union-attr]  # of the kinds that are written every one has it
         if self._present.get(key) is present:  # else the watch was faster, and may know more than this answer
             metadata = written.metadata
             self._present[key] = Present(
@@ -195,7 +233,41 @@ class StatusWriter:
                 metadata.uid,
                 metadata.resource_version,
                 metadata.generation,
-                written.status,  # type: ignore[union-attr]  # of the kinds that are written every one has it
+                status,
+            )
+        return part_of_ours(status, self._options.controllers)
+
+    def _heard(self, key: ObjectKey, present: Present, said: _Said) -> None:
+        """The status was written over what was `present`."""
+        before = self._said.get(key)
+        found = part_of_ours(present.status, self._options.controllers)
+        if before is not None and (before.uid, before.hash) == (said.uid, said.hash) and before.taken != found:
+            self._contested(key)  # there was other than we had said, and we have nothing new to say
+        if key in self._present:
+            self._said[key] = said
+
+    def _contested(self, key: ObjectKey) -> None:
+        """Once is a person, or one who has yet to hear of us. Who does it again and again will not stop: so we do."""
+        options, now = self._options, self._clock()
+        quarrel = self._quarrels.get(key)
+        # The other one may wait as long as we do.
+        peace = options.contested_within + (2 * options.pauses[-1] if quarrel is not None and quarrel.pauses else 0.0)
+        if quarrel is None or now - quarrel.last > peace:
+            self._quarrels[key] = quarrel = _Quarrel(now)
+        quarrel.last, quarrel.times = now, quarrel.times + 1
+        if quarrel.times < options.contested_after:
+            return
+        pause = options.pauses[min(quarrel.pauses, len(options.pauses) - 1)]
+        self._rest_until[key] = now + pause
+        quarrel.pauses += 1
+        if quarrel.pauses == 1:
+            log.error(
+                "status_contested",
+                object=str(key),
+                problem="somebody else changes its status back again and again; it is written less and less often now",
+                controllers=sorted(options.controllers),
+                remedy="where another installation of gwanmun serves the same GatewayClass: give one of the two another "
+                "--controller-name (controller.controllerNames of the chart) and a GatewayClass of that name",
             )
 
     def _failed(self, key: ObjectKey, error: ApiError | UnreachableError) -> None:
@@ -227,6 +299,10 @@ class StatusWriter:
             kind = KINDS[key.group, key.kind]
             grant = {"grant": f'apiGroups: ["{key.group}"], resources: ["{kind.plural}/status"], verbs: ["patch"]'}
         log.error("status_not_written", object=str(key), problem=str(error), **grant)
+
+
+def _hash(wanted: Document | None) -> int:
+    return hash(msgspec.json.encode(wanted, order="deterministic"))
 
 
 def _refusal(key: ObjectKey, error: ApiError) -> tuple[int, str]:
