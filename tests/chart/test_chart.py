@@ -193,6 +193,14 @@ def test_pods_are_restricted(name: str) -> None:
         }
 
 
+def test_proxies_have_network_policies_where_controllers_have_one() -> None:
+    for arguments, wanted in (((), True), (("--set", "networkPolicy.enabled=false"), False)):
+        documents = render(*arguments)
+        container = of_kind("Deployment", documents)["spec"]["template"]["spec"]["containers"][0]
+        assert any(one["kind"] == "NetworkPolicy" for one in documents) is wanted
+        assert ({"name": "GWANMUN_PROXY_NETWORK_POLICY", "value": "true"} in container["env"]) is wanted
+
+
 def test_releases_of_one_namespace_elect_a_leader_each() -> None:
     deployment = of_kind("Deployment", render())
     variables = {one["name"]: one.get("value") for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}

@@ -145,3 +145,55 @@ def replace_name(name: str) -> Gateway:
 )
 def test_merging(base: Any, over: Any, result: Any) -> None:
     assert merged(base, over) == result
+
+
+def policy_of(name: str, ports: PodPorts | None = None) -> dict[str, Any]:
+    gateway, config = loaded(next(path for path in INPUTS if path.name.startswith(name)))
+    objects = fleet_objects(
+        gateway, config, ports_of(gateway) if ports is None else ports, replace(OPTIONS, network_policy=True)
+    )
+    kinds = [one["kind"] for one in objects]
+    assert "Service" not in kinds or kinds.index("NetworkPolicy") < kinds.index("Service")
+    return next(one for one in objects if one["kind"] == "NetworkPolicy")
+
+
+METRICS = {"from": [{"namespaceSelector": {}}], "ports": [{"port": 9090, "protocol": "TCP"}]}
+
+
+def test_a_network_policy_lets_in_what_proxies_serve_and_nothing_else() -> None:
+    gateway, _ = loaded(next(path for path in INPUTS if path.name.startswith("specification")))
+    policy = policy_of("specification")
+    listeners, metrics = policy["spec"]["ingress"]
+    assert {(one["port"], one["protocol"]) for one in listeners["ports"]} == {
+        (pod, transport.upper()) for (_, transport), pod in ports_of(gateway).items()
+    }
+    assert ("from" in listeners, metrics, policy["spec"]["policyTypes"]) == (False, METRICS, ["Ingress"])
+    deployment = next(one for one in fleet_objects(gateway, None, {}, OPTIONS) if one["kind"] == "Deployment")
+    assert policy["spec"]["podSelector"] == deployment["spec"]["selector"]
+
+
+def test_without_a_port_only_metrics_are_let_in() -> None:
+    assert policy_of("defaults", {})["spec"]["ingress"] == [METRICS]
+
+
+def test_ports_of_containers_and_services_of_ones_own_are_let_in() -> None:
+    text = """
+apiVersion: gwanmun.dev/v1alpha1
+kind: GatewayClassConfig
+metadata: {name: more}
+spec:
+  proxy:
+    pod: {spec: {containers: [{name: sidecar, image: x, ports: [{name: probe, containerPort: 7000}]}]}}
+    service: {spec: {ports: [{name: more, port: 81, targetPort: probe}, {name: same, port: 5300, protocol: UDP}]}}
+"""
+    (config,) = (one.object for one in load_text(text, "more.yaml").objects)
+    assert isinstance(config, GatewayClassConfig)
+    gateway, _ = loaded(next(path for path in INPUTS if path.name.startswith("defaults")))
+    objects = fleet_objects(gateway, config, {(80, "tcp"): 10080}, replace(OPTIONS, network_policy=True))
+    policy = next(one for one in objects if one["kind"] == "NetworkPolicy")
+    assert [(one["port"], one["protocol"]) for one in policy["spec"]["ingress"][0]["ports"]] == [
+        (10080, "TCP"),
+        (7000, "TCP"),
+        ("probe", "TCP"),
+        (5300, "UDP"),
+    ]

@@ -45,6 +45,10 @@ def controller(
     proxy_image_pull_policy: Annotated[str, typer.Option(envvar="GWANMUN_PROXY_IMAGE_PULL_POLICY")] = "IfNotPresent",
     proxy_image_pull_secret: Annotated[list[str], typer.Option(help="of the proxies; repeatable")] = [],
     proxy_log_level: Annotated[str, typer.Option(envvar="GWANMUN_PROXY_LOG_LEVEL", help="Envoy's")] = "warning",
+    proxy_network_policy: Annotated[
+        bool,
+        typer.Option(envvar="GWANMUN_PROXY_NETWORK_POLICY", help="a NetworkPolicy for the proxies of each Gateway"),
+    ] = False,
     leader_elect: Annotated[
         bool, typer.Option(envvar="GWANMUN_LEADER_ELECT", help="several controllers run, and one of them writes")
     ] = True,
@@ -99,6 +103,7 @@ def controller(
             replicas=proxy_replicas,
             log_level=proxy_log_level,
             log_format=log_format,
+            network_policy=proxy_network_policy,
         ),
         kubeconfig=kubeconfig,
         context=context or None,

@@ -22,12 +22,15 @@ _SCALE_MANAGER: Final = "gwanmun-scale"
 """Holds the number of replicas that the autoscaler has found, when we stop saying one."""
 _HASH: Final = "gwanmun.dev/applied"
 _OWNERS: Final = ("Gateway", "ListenerSet")
+_NOT_SERVING: Final = ("Certificate", "NetworkPolicy")
+"""Kinds without which proxies run all the same."""
 _PAGE: Final = "500"
 _KINDS: Final = (
     ("v1", "ServiceAccount"),
     ("v1", "ConfigMap"),
     ("v1", "Service"),
     ("apps/v1", "Deployment"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
     ("policy/v1", "PodDisruptionBudget"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("cert-manager.io/v1", "Certificate"),
@@ -282,7 +285,7 @@ def _scale(manifest: Mapping[str, Any], replicas: int) -> dict[str, Any]:
 
 
 def _problem(error: ApiError | UnreachableError, identity: _Identity, verb: str) -> Problem:
-    subject, serving = str(identity) if identity.name else identity.kind, identity.kind != "Certificate"
+    subject, serving = str(identity) if identity.name else identity.kind, identity.kind not in _NOT_SERVING
     group, _ = split_api_version(identity.api_version)
     if not isinstance(error, ApiError) or error.code >= 500 or error.code in (409, 429):
         # The API server is away or busy: what it has been told already serves on.

@@ -13,7 +13,7 @@ from gwanmun.infra.fleet.merge import merged
 from gwanmun.infra.fleet.naming import annotations, document, fleet_name, labels, owner_reference, selector
 from gwanmun.infra.fleet.options import FleetOptions
 from gwanmun.infra.fleet.pod import pod_template
-from gwanmun.infra.podports import PodPorts
+from gwanmun.infra.podports import METRICS_PORT, PodPorts
 
 _LOAD_BALANCERS: Final = (
     "service.beta.kubernetes.io/",
@@ -43,11 +43,15 @@ def fleet_objects(
     proxy = class_config.spec.proxy if class_config is not None else ProxySettings()
     # Without a port nothing is there to be scaled, and Kubernetes leaves a Deployment of 0 alone.
     scaling = proxy.autoscaling if ports else None
+    deployment = _deployment(gateway, proxy, ports, options)
+    services = [_service(gateway, proxy, ports, options)] if ports else []
     return (
         document("v1", "ServiceAccount", _metadata(gateway, options), automountServiceAccountToken=False),
         document("v1", "ConfigMap", _metadata(gateway, options), data={CA_FILE.name: options.xds_ca}),
-        _deployment(gateway, proxy, ports, options),
-        *([_service(gateway, proxy, ports, options)] if ports else []),
+        # A port has to be open before anybody is led to it.
+        *([_network_policy(gateway, deployment, services, options)] if options.network_policy else []),
+        deployment,
+        *services,
         _disruption_budget(gateway, options),
         *([_autoscaler(gateway, scaling, options)] if scaling is not None else []),
     )
@@ -117,6 +121,34 @@ def _is_ip(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _network_policy(
+    gateway: Gateway, deployment: dict[str, Any], services: list[dict[str, Any]], options: FleetOptions
+) -> dict[str, Any]:
+    """From anywhere: what the Service leads to, and what containers of a GatewayClassConfig's own declare. From within the
+    cluster: metrics. Where proxies may connect to is not limited, as backends can be anywhere."""
+    pod = deployment["spec"]["template"]["spec"]
+    declared = (port for one in (*pod["containers"], *pod.get("initContainers", ())) for port in one.get("ports", ()))
+    served = (port for one in services for port in one["spec"].get("ports", ()))
+    open_to_all = {(port.get("protocol", "TCP"), port["containerPort"]) for port in declared}
+    open_to_all |= {(port.get("protocol", "TCP"), port.get("targetPort", port["port"])) for port in served}
+    metrics = ("TCP", METRICS_PORT)
+    open_to_all.discard(metrics)
+    spec = {
+        "podSelector": {"matchLabels": selector(gateway)},
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            # A rule without ports would let everything in.
+            *([{"ports": _policy_ports(open_to_all)}] if open_to_all else []),
+            {"from": [{"namespaceSelector": {}}], "ports": _policy_ports({metrics})},
+        ],
+    }
+    return document("networking.k8s.io/v1", "NetworkPolicy", _metadata(gateway, options), spec=spec)
+
+
+def _policy_ports(ports: set[tuple[str, Any]]) -> list[dict[str, Any]]:
+    return [{"port": port, "protocol": protocol} for protocol, port in sorted(ports, key=lambda one: (one[0], str(one[1])))]
 
 
 def _disruption_budget(gateway: Gateway, options: FleetOptions) -> dict[str, Any]:

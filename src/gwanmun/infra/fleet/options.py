@@ -14,7 +14,7 @@ class FleetOptions:
 
     `xds_address` is "host:port" of the control plane, `xds_server_name` what its certificate is for and `xds_ca` the
     authorities that may have signed it (PEM). `replicas`, `resources` and `drain` hold where no GatewayClassConfig says
-    otherwise. `log_level` is Envoy's; `log_format` is json or text.
+    otherwise. `log_level` is Envoy's; `log_format` is json or text. `network_policy`: only what proxies serve can be reached.
     """
 
     image: str
@@ -29,3 +29,4 @@ class FleetOptions:
     drain: timedelta = timedelta(minutes=5)
     log_level: str = "warning"
     log_format: str = "json"
+    network_policy: bool = False
