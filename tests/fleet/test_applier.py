@@ -1,6 +1,7 @@
 """The controller's part in applying: only the leader does, everything that it should, and the Gateway hears of problems."""
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,8 +14,10 @@ from fleet.test_apply import Api, objects
 from fleet.test_certificates import owner
 from gwanmun.api.references import GATEWAY_GROUP
 from gwanmun.app.applying import Applier, Objects
-from gwanmun.infra.fleet.apply import Owner
+from gwanmun.infra.fleet.apply import Owner, Problem
 from gwanmun.infra.fleet.certificates import Issuer, certificates_for
+from gwanmun.infra.fleet.contract import PROVISIONAL
+from gwanmun.infra.fleet.objects import provisional
 from gwanmun.infra.fleet.owners import given_up
 from gwanmun.kube import ApiError
 from gwanmun.names import NamespacedName
@@ -52,10 +55,12 @@ class Desk:
         self.api = api
         self.wanted: dict[NamespacedName, tuple[dict[str, Any], ...]] = {}
         self.troubled: list[NamespacedName] = []
+        self.hindrance: Problem | None = None
         self.applier = Applier(
             api,
             self._wanted_of,
             instance=INSTANCE,
+            hindrance=lambda _: self.hindrance,
             troubled=self.troubled.append,
             given_up=partial(given_up, api, controllers=("gwanmun.dev/controller",)),
         )
@@ -261,3 +266,59 @@ async def test_the_gateway_hears_of_a_missing_right_and_of_its_end() -> None:
         await one.until([GW, GW], lambda: one.troubled)
         assert one.applier.problems(GW) == ()
         assert api.kinds() == EVERYTHING
+
+
+async def test_parameters_that_cannot_be_read_leave_proxies_as_they_are() -> None:
+    api = Api()
+    async with desk(api) as first:
+        first.want(GW, objects("overrides"))
+        first.applier.lead(True)
+        await first.until(True, lambda: "HorizontalPodAutoscaler" in api.kinds() and "ServiceAccount" in api.kinds())
+        await asyncio.sleep(0.05)
+    before = copy.deepcopy(api.objects)
+    async with desk(api) as second:  # it knows nothing of the parameters, and an authority of its own
+        second.hindrance = Problem("GatewayClassConfig edge cannot be read", "list them", serving=False)
+        by_defaults = provisional(of_gateway(before, objects("defaults")))
+        by_defaults[1]["data"] = {"ca.crt": "(renewed)"}
+        second.want(GW, by_defaults)
+        with capture_logs() as logs:
+            second.applier.lead(True)
+            await second.until([GW], lambda: second.troubled)
+        changed = {one["kind"] for path, one in api.objects.items() if one != before.get(path)}
+        assert before.keys() <= api.objects.keys()
+        assert changed <= {"ServiceAccount", "ConfigMap", "PodDisruptionBudget"}
+        assert "ConfigMap" in changed
+        assert [one["grant"] for one in logs if one["event"] == "fleet_not_applied"] == ["list them"]
+        second.hindrance = None
+        second.want(GW, of_gateway(before, objects("overrides")))
+        await second.until([GW, GW], lambda: second.troubled)
+        assert second.applier.problems(GW) == ()
+
+
+def of_gateway(there: dict[str, Any], made: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    """The same objects, for the Gateway that has those that are there."""
+    example = next(iter(there.values()))["metadata"]
+    for one in made:
+        one["metadata"]["name"] = example["name"]
+        one["metadata"]["namespace"] = example["namespace"]
+        one["metadata"]["ownerReferences"] = example["ownerReferences"]
+    return made
+
+
+async def test_without_its_parameters_a_new_gateway_gets_defaults_that_may_change() -> None:
+    api = Api()
+    async with desk(api) as one:
+        one.hindrance = Problem("GatewayClassConfig edge cannot be read", serving=False)
+        one.want(GW, provisional(objects()))
+        one.applier.lead(True)
+        await one.until(EVERYTHING, api.kinds)
+        ports = provisional(objects())
+        service = next(found for found in ports if found["kind"] == "Service")
+        service["spec"]["ports"][0]["port"] = 8081
+        one.want(GW, ports)
+        await one.until(
+            8081, lambda: next(o for o in api.objects.values() if o["kind"] == "Service")["spec"]["ports"][0]["port"]
+        )
+        one.hindrance = None
+        one.want(GW, objects())
+        await one.until([], lambda: [o for o in api.objects.values() if PROVISIONAL in o["metadata"].get("annotations", {})])

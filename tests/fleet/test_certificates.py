@@ -134,7 +134,7 @@ def shared_by(fleets: Fleets, gateway: NamespacedName) -> dict[Owner, list[Any]]
 
 
 def test_who_name_one_secret_share_one_certificate() -> None:
-    fleets = Fleets(lambda: OPTIONS, Issuer("acme"))
+    fleets = Fleets(lambda: OPTIONS, lambda _: None, Issuer("acme"))
     issued(fleets, YOUNG, OLD, ELSEWHERE)
     ((certificate,),) = shared_by(fleets, NamespacedName("ai", "old")).values()
     assert certificate["spec"]["dnsNames"] == ["b.example.com", "old.example.com", "young.example.com"]
@@ -154,7 +154,7 @@ def test_who_name_one_secret_share_one_certificate() -> None:
 
 
 def test_who_share_a_certificate_are_looked_at_when_one_of_them_goes() -> None:
-    fleets = Fleets(lambda: OPTIONS, Issuer("acme"))
+    fleets = Fleets(lambda: OPTIONS, lambda _: None, Issuer("acme"))
     issued(fleets, OLD, YOUNG, ELSEWHERE)
     assert issued(fleets, YOUNG, ELSEWHERE) == {NamespacedName("ai", "old"), NamespacedName("ai", "young")}
     (certificate,) = shared_by(fleets, NamespacedName("ai", "young"))[Owner("Gateway", "ai", "young")]

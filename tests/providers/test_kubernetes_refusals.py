@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import pytest
 from structlog.testing import capture_logs
 
 from gwanmun.api.kinds import KINDS
@@ -70,3 +71,51 @@ async def test_what_stays_refused_counts_as_empty_and_is_named() -> None:
                 break
     assert followed.refused != ()
     assert any('resources: ["services"]' in str(entry) for entry in logs)
+
+
+CONFIG = KINDS["gwanmun.dev", "GatewayClassConfig"]
+
+
+class Holding:
+    """An API server that gives what it is told to for a list of GatewayClassConfigs."""
+
+    def __init__(self, answer: ApiError | list[dict[str, Any]]) -> None:
+        self.answer = answer
+
+    async def call(self, _method: str, _path: str, **_: Any) -> bytes:
+        if isinstance(self.answer, ApiError):
+            raise self.answer
+        return json.dumps({"metadata": {"resourceVersion": "1"}, "items": self.answer}).encode()
+
+    @asynccontextmanager
+    async def stream(self, _path: str, _parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        await asyncio.get_running_loop().create_future()
+        yield Refusing(0)._silence()
+
+
+def config(**spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "edge", "resourceVersion": "1", "uid": "u"}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        pytest.param([], None, id="not there"),
+        pytest.param([config()], None, id="there"),
+        pytest.param([config(proxy="many")], "Expected `object`", id="does not fit"),
+        pytest.param(ApiError(403, "Forbidden", "no"), "may not be listed", id="refused"),
+        pytest.param(ApiError(404, "", "404 page not found"), "is not installed", id="no CRD"),
+    ],
+)
+async def test_why_an_object_cannot_be_read(answer: ApiError | list[dict[str, Any]], said: str | None) -> None:
+    options = KubernetesOptions(kinds=(CONFIG,), aliases={})
+    followed = KubernetesProvider(cast(KubeClient, Holding(answer)), options, draw=lambda: 0.0)
+    async with asyncio.timeout(5):
+        async for _ in followed.watch():
+            break
+    found = followed.unread("gwanmun.dev", "GatewayClassConfig", "edge")
+    assert (found is None) is (said is None)
+    if found is not None:
+        assert str(said) in found.problem
+        assert (found.grant is not None) is ("listed" in found.problem)
+    assert followed.unread("gwanmun.dev", "Unheard", "edge") is None

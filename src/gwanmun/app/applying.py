@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 
 from gwanmun.infra.fleet.apply import Fleet, FleetClient, Owner, Problem
+from gwanmun.infra.fleet.objects import OF_PARAMETERS
 from gwanmun.kube import ApiError, UnreachableError
 from gwanmun.names import NamespacedName
 
@@ -37,7 +38,8 @@ class ApplyStats:
 
 
 class Applier:
-    """Owns what is to be done. `objects_of` says what a Gateway is to have; None: it is not ours any more. `troubled` hears
+    """Owns what is to be done. `objects_of` says what a Gateway is to have; None: it is not ours any more. `hindrance` says why
+    its parameters are not known: then what there is already of what they have a say in stays as it is. `troubled` hears
     of Gateways whose problems are others now. `given_up` asks the API server whether an owner does not want its objects any
     more (raising ApiError and UnreachableError): that nobody here knows of a Gateway is no reason to take its proxies away.
     """
@@ -48,6 +50,7 @@ class Applier:
         objects_of: Callable[[NamespacedName], Objects | None],
         *,
         instance: str,
+        hindrance: Callable[[NamespacedName], Problem | None],
         troubled: Callable[[NamespacedName], None],
         given_up: Callable[[Owner], Awaitable[bool]],
         namespaces: Collection[str] = (),
@@ -55,6 +58,7 @@ class Applier:
         """`namespaces` are those that are served; none: all of them."""
         self.stats = ApplyStats()
         self._given_up = given_up
+        self._hindrance = hindrance
         self._fleet = Fleet(client, instance, namespaces)
         self._objects_of = objects_of
         self._troubled = troubled
@@ -98,7 +102,9 @@ class Applier:
         again = asyncio.get_running_loop().time() + _AGAIN_S
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), max(0.0, again - asyncio.get_running_loop().time()))
+                # Not wait_for: that of Python 3.11 forgets that it was cancelled where there is news at the same moment.
+                async with asyncio.timeout_at(again):
+                    await self._news.wait()
             if asyncio.get_running_loop().time() >= again:  # however much news there was meanwhile
                 again = asyncio.get_running_loop().time() + _AGAIN_S
                 self._sweep_at = 0.0  # what was kept then may have been given up
@@ -158,7 +164,7 @@ class Applier:
 
     async def _apply(self, gateway: NamespacedName) -> None:
         try:
-            objects = self._objects_of(gateway)
+            objects, hindrance = self._objects_of(gateway), self._hindrance(gateway)
         except Exception as error:  # a defect of ours: it harms this Gateway, and what is there stays as it is
             log.exception("fleet_not_worked_out", gateway=str(gateway))
             self._troubled_by(gateway, [Problem(f"the proxies could not be worked out: {error!r}", serving=False)])
@@ -170,9 +176,10 @@ class Applier:
             return
         wanted = objects or {}
         owners = [main, *sorted((wanted.keys() | self._owners.get(gateway, frozenset())) - {main})]
-        problems: list[Problem] = []
+        problems = [] if hindrance is None else [hindrance]
+        held = () if hindrance is None else OF_PARAMETERS
         for owner in owners:
-            problems += await self._fleet.apply(owner, wanted.get(owner, ()))
+            problems += await self._fleet.apply(owner, wanted.get(owner, ()), held=held)
         self.stats.applied = self._fleet.writes
         self._troubled_by(gateway, problems)
         if objects is None and not problems:

@@ -23,10 +23,10 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from gwanmun.api import Node
+from gwanmun.api import Gateway, GatewayClass, Node
 from gwanmun.app.applying import Applier
 from gwanmun.app.errors import UserError
-from gwanmun.app.fleets import Fleets
+from gwanmun.app.fleets import Fleets, ParametersKey, class_parameters, own_parameters
 from gwanmun.app.health import health_server
 from gwanmun.app.metrics import ControllerMetrics, Reading
 from gwanmun.app.report import rejection_line
@@ -34,6 +34,7 @@ from gwanmun.app.reviews import account_of, node_of, token_review
 from gwanmun.app.scopes import ScopeKey, Scopes, Update
 from gwanmun.app.securing import Securing
 from gwanmun.infra.fleet import FleetOptions
+from gwanmun.infra.fleet.apply import Problem
 from gwanmun.infra.fleet.certificates import Issuer
 from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
 from gwanmun.infra.fleet.naming import dns_label
@@ -49,7 +50,7 @@ from gwanmun.resources import Snapshot
 from gwanmun.resources.snapshot import GATEWAY_GROUP
 from gwanmun.status import status_document
 from gwanmun.status.events import EventWriter, notes
-from gwanmun.status.placement import Placement, placed
+from gwanmun.status.placement import Placement, placed, unread
 from gwanmun.status.writer import StatusWriter, WriterOptions
 from gwanmun.xds.options import Options
 from gwanmun.xds_server import Node as ProxyNode
@@ -103,7 +104,7 @@ class Controller:
         self.election: Election | None = None
         self._tls: XdsTls | None = None
         self._securing: Securing | None = None
-        self._fleets = Fleets(self._fleet_options, options.issuer)
+        self._fleets = Fleets(self._fleet_options, self._unread, options.issuer)
         self._applier: Applier | None = None
         self._refused: set[NamespacedName | None] = set()
         self._rejections: set[tuple[NamespacedName, Rejection]] = set()
@@ -185,6 +186,7 @@ class Controller:
             client,
             self._fleets.objects,
             instance=self.options.fleet.instance,
+            hindrance=self._fleets.hindrance,
             troubled=self._gateway_changed,
             given_up=partial(given_up, client, controllers=self.settings.controller_names),
             namespaces=self.options.namespaces,
@@ -268,10 +270,24 @@ class Controller:
         status = self._resolution.statuses.get(key) if self._resolution is not None else None
         if status is None:
             return None
-        document = status_document(status)
-        if key.kind == "Gateway":
+        document, named = status_document(status), self._snapshot.get(key)
+        if isinstance(named, GatewayClass):
+            _, missing = class_parameters(self._snapshot, named)
+            problem = self._fleets.cannot_read(missing)
+            return unread(document, f"spec.parametersRef: {problem}") if problem is not None else document
+        if isinstance(named, Gateway):
+            _, missing = own_parameters(self._snapshot, named)
+            if (problem := self._fleets.cannot_read(missing)) is not None:
+                document = unread(document, f"spec.infrastructure.parametersRef: {problem}")
             return placed(document, self._placement(key.namespaced_name))
         return document
+
+    def _unread(self, parameters: ParametersKey) -> Problem | None:
+        found = self.provider.unread(parameters.group, "GatewayClassConfig", parameters.name) if self.provider else None
+        if found is None:
+            return None
+        subject = f"GatewayClassConfig {parameters.name} cannot be read: {found.problem}"
+        return Problem(f"{subject}; proxies that are there stay as they are", found.grant, serving=False)
 
     def _placement(self, gateway: NamespacedName) -> Placement:
         """Where the Gateway is; what keeps its proxies from being made says more than that they are not there."""
@@ -283,7 +299,10 @@ class Controller:
 
     def _gateway_changed(self, gateway: NamespacedName) -> None:
         assert self.writer is not None
-        self.writer.touch(ObjectKey(GATEWAY_GROUP, "Gateway", *gateway))
+        key = ObjectKey(GATEWAY_GROUP, "Gateway", *gateway)
+        self.writer.touch(key)
+        if isinstance(named := self._snapshot.get(key), Gateway):  # its class may suffer from the same
+            self.writer.touch(ObjectKey(GATEWAY_GROUP, "GatewayClass", "", named.spec.gateway_class_name))
 
     async def _serve(self, client: KubeClient, tls: XdsTls) -> None:
         """The xDS port: from the first picture on, as a proxy must not be told that there is nothing."""

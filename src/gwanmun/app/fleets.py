@@ -4,18 +4,19 @@ Looks at Gateways that are ours, their parameters, and what there is of their Se
 them. What the objects are is `infra.fleet`'s business.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gwanmun.api import EndpointSlice, Gateway, GatewayClass, GatewayClassConfig, ListenerSet, Node, Service
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.kinds import canonical_group
 from gwanmun.api.listener import Listener
 from gwanmun.infra.fleet import FleetOptions, fleet_objects
-from gwanmun.infra.fleet.apply import Owner
+from gwanmun.infra.fleet.apply import Owner, Problem
 from gwanmun.infra.fleet.certificates import Issuer, certificates_for
 from gwanmun.infra.fleet.naming import fleet_name
+from gwanmun.infra.fleet.objects import provisional
 from gwanmun.infra.podports import PodPorts, pod_ports
 from gwanmun.infra.ports import Transport
 from gwanmun.names import NamespacedName, ObjectKey
@@ -29,13 +30,21 @@ Objects = Mapping[Owner, tuple[dict[str, Any], ...]]
 """By whom they are for: a Gateway, and the ListenerSets that add to it."""
 
 
+class ParametersKey(NamedTuple):
+    """A GatewayClassConfig, by the group that it is asked for with."""
+
+    group: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayFleet:
     """What is known of one Gateway's proxies. `name` is that of its Service and its service account. `certificates` are those
-    of the Gateway and its ListenerSets; others may have a part in them."""
+    of the Gateway and its ListenerSets; others may have a part in them. `missing` are parameters that it should have."""
 
     gateway: Gateway
     config: GatewayClassConfig | None
+    missing: tuple[ParametersKey, ...]
     name: str
     ports: PodPorts
     where: Placement
@@ -49,11 +58,18 @@ class GatewayFleet:
 class Fleets:
     """Owns what was worked out for each Gateway last. No socket: `objects` says what is to be applied.
 
-    `issuer` is asked for the certificates of listeners; None leaves them to whoever makes the Secrets.
+    `unread` says why parameters that are not known may be there all the same. `issuer` is asked for the certificates of
+    listeners; None leaves them to whoever makes the Secrets.
     """
 
-    def __init__(self, options: Callable[[], FleetOptions], issuer: Issuer | None = None) -> None:
+    def __init__(
+        self,
+        options: Callable[[], FleetOptions],
+        unread: Callable[[ParametersKey], Problem | None],
+        issuer: Issuer | None = None,
+    ) -> None:
         self._options = options
+        self._unread = unread
         self._issuer = issuer
         self._fleets: dict[NamespacedName, GatewayFleet] = {}
         self._issued: tuple[Sequence[Gateway | ListenerSet], Objects] = ((), {})
@@ -90,7 +106,18 @@ class Fleets:
             return None
         main = Owner("Gateway", *gateway)
         objects = fleet_objects(fleet.gateway, fleet.config, fleet.ports, self._options())
+        if self.hindrance(gateway) is not None:
+            objects = provisional(objects)
         return {**fleet.certificates, main: (*objects, *fleet.certificates.get(main, ()))}
+
+    def hindrance(self, gateway: NamespacedName) -> Problem | None:
+        """Why it cannot be known just now what the Gateway's proxies are to be like, if so."""
+        fleet = self._fleets.get(gateway)
+        return self.cannot_read(fleet.missing) if fleet is not None else None
+
+    def cannot_read(self, missing: Iterable[ParametersKey]) -> Problem | None:
+        """Why parameters that are missing may be there all the same."""
+        return next((problem for key in missing if (problem := self._unread(key)) is not None), None)
 
     def _certificates(self, owners: Sequence[Gateway | ListenerSet]) -> Objects:
         """The Certificates of all these, by owner: one that several share is with each of them."""
@@ -130,7 +157,7 @@ class Fleets:
 
 
 def _wanted_of(fleet: GatewayFleet | None) -> Any:
-    return None if fleet is None else (fleet.gateway, fleet.config, fleet.ports, fleet.certificates)
+    return None if fleet is None else (fleet.gateway, fleet.config, fleet.missing, fleet.ports, fleet.certificates)
 
 
 def _owner(of: Gateway | ListenerSet) -> Owner:
@@ -165,7 +192,8 @@ def _fleet(
         nodes=nodes,
     )
     ports = pod_ports(_declared(snapshot, resolution, gateway))
-    return GatewayFleet(gateway, _config(snapshot, gateway), name, ports, where, certificates)
+    config, missing = _config(snapshot, gateway)
+    return GatewayFleet(gateway, config, missing, name, ports, where, certificates)
 
 
 def _declared(snapshot: Snapshot, resolution: Resolution, gateway: Gateway) -> set[tuple[int, Transport]]:
@@ -179,18 +207,37 @@ def _transport(listener: Listener) -> Transport:
     return "udp" if listener.protocol == "UDP" else "tcp"
 
 
-def _config(snapshot: Snapshot, gateway: Gateway) -> GatewayClassConfig | None:
-    """The Gateway's own parameters, else its class's; None where they are not to be found."""
-    infrastructure = gateway.spec.infrastructure
-    own = infrastructure.parameters_ref if infrastructure else None
+def _config(snapshot: Snapshot, gateway: Gateway) -> tuple[GatewayClassConfig | None, tuple[ParametersKey, ...]]:
+    """The Gateway's own parameters, else its class's; and those that come before them and are not to be found."""
+    own, missing = own_parameters(snapshot, gateway)
+    if own is not None:
+        return own, ()
     gateway_class = snapshot.get(ObjectKey(GATEWAY_GROUP, "GatewayClass", "", gateway.spec.gateway_class_name))
-    of_class = gateway_class.spec.parameters_ref if isinstance(gateway_class, GatewayClass) else None
-    for ref in (own, of_class):
-        if ref is not None and (canonical_group(ref.group), ref.kind) == (GWANMUN_GROUP, "GatewayClassConfig"):
-            config = snapshot.get(ObjectKey(GWANMUN_GROUP, "GatewayClassConfig", "", ref.name))
-            if isinstance(config, GatewayClassConfig):
-                return config
-    return None
+    if not isinstance(gateway_class, GatewayClass):
+        return None, missing
+    of_class, also = class_parameters(snapshot, gateway_class)
+    return of_class, missing + also
+
+
+def own_parameters(snapshot: Snapshot, gateway: Gateway) -> tuple[GatewayClassConfig | None, tuple[ParametersKey, ...]]:
+    """What the Gateway itself names, and whether it is missing."""
+    ref = gateway.spec.infrastructure.parameters_ref if gateway.spec.infrastructure else None
+    return (None, ()) if ref is None else _parameters(snapshot, ref.group, ref.kind, ref.name)
+
+
+def class_parameters(snapshot: Snapshot, of: GatewayClass) -> tuple[GatewayClassConfig | None, tuple[ParametersKey, ...]]:
+    """What the class names, and whether it is missing."""
+    ref = of.spec.parameters_ref
+    return (None, ()) if ref is None else _parameters(snapshot, ref.group, ref.kind, ref.name)
+
+
+def _parameters(
+    snapshot: Snapshot, group: str, kind: str, name: str
+) -> tuple[GatewayClassConfig | None, tuple[ParametersKey, ...]]:
+    if (canonical_group(group), kind) != (GWANMUN_GROUP, "GatewayClassConfig"):
+        return None, ()
+    config = snapshot.get(ObjectKey(GWANMUN_GROUP, "GatewayClassConfig", "", name))
+    return (config, ()) if isinstance(config, GatewayClassConfig) else (None, (ParametersKey(group, name),))
 
 
 def _ready(snapshot: Snapshot, service: NamespacedName) -> int:

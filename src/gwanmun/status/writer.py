@@ -7,6 +7,7 @@ installation that goes by the same name would do the same without end. Deliberat
 """
 
 import asyncio
+import contextlib
 import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -190,10 +191,10 @@ class StatusWriter:
                     continue
                 return key
             wait = self._due[0][0] - now if self._leading and self._due else None
-            try:
-                await asyncio.wait_for(self._news.wait(), wait)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                # Not wait_for: that of Python 3.11 forgets that it was cancelled where there is news at the same moment.
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
 
     def _work_out(self, wanted: Document | None, present: Present) -> Document | None:
         return merged(wanted, present, controllers=self._options.controllers, now=self._now())

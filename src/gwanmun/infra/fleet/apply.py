@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from gwanmun.api.kinds import split_api_version
+from gwanmun.infra.fleet.contract import PROVISIONAL
 from gwanmun.infra.fleet.naming import ours
 from gwanmun.kube import ApiError, UnreachableError, collection_path, manifest_path
 from gwanmun.kube.paths import PLURALS
@@ -84,12 +85,13 @@ class _Identity(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Live:
     """One of ours as it is there. `owners` have the uids that the object names. `applied` is the hash of what was applied last,
-    empty where that has to be done again."""
+    empty where that has to be done again. `provisional`: for want of its parameters it was made with defaults."""
 
     uid: str
     owners: Mapping[Owner, str]
     applied: str
     replicas: int | None
+    provisional: bool
 
 
 class Fleet:
@@ -131,16 +133,18 @@ class Fleet:
         """Apply everything once more when it is next asked for: somebody else may have changed it."""
         self._live = {identity: replace(live, applied="") for identity, live in self._live.items()}
 
-    async def apply(self, owner: Owner, objects: Sequence[Mapping[str, Any]]) -> tuple[Problem, ...]:
+    async def apply(
+        self, owner: Owner, objects: Sequence[Mapping[str, Any]], *, held: Collection[str] = ()
+    ) -> tuple[Problem, ...]:
         """Let the owner have exactly these objects. What differs from the last time is applied, in this order; what is
         there beyond them is deleted unless others own it, too. Problems of one object do not keep the others from being
-        applied."""
+        applied. What there is of the kinds `held` stays as it is, except what is provisional."""
         problems: list[Problem] = []
         wanted = {_identity(manifest): manifest for manifest in objects}
         for identity, manifest in wanted.items():
-            problems += await self._apply(identity, manifest, owner)
+            problems += await self._apply(identity, manifest, owner, held)
         unwanted = [found for found, live in self._live.items() if owner in live.owners and found not in wanted]
-        for identity in unwanted:
+        for identity in (one for one in unwanted if one.kind not in held or self._live[one].provisional):
             problems += await self._leave(identity, owner)
         return tuple(problems)
 
@@ -164,7 +168,9 @@ class Fleet:
                 return found
             page = await self._client.get(path, labelSelector=selector, limit=_PAGE, **{"continue": rest})
 
-    async def _apply(self, identity: _Identity, manifest: Mapping[str, Any], owner: Owner) -> Iterator[Problem]:
+    async def _apply(
+        self, identity: _Identity, manifest: Mapping[str, Any], owner: Owner, held: Collection[str]
+    ) -> Iterator[Problem]:
         live, digest, verb = self._live.get(identity), _digest(manifest), "get"
         try:
             if live is None and (found := await self._existing(manifest)) is not None:
@@ -178,6 +184,9 @@ class Fleet:
             if live is not None and live.owners.items().isdisjoint(owners.items()):
                 # Its owner was deleted and made again: Kubernetes is about to delete the old one's objects.
                 return await self._replace(identity, live)
+            if live is not None and identity.kind in held and not live.provisional:
+                self._live[identity] = live
+                return iter(())
             if live is not None and live.applied == digest:
                 self._live[identity] = replace(live, owners=owners)  # also those that had left it meanwhile
                 return iter(())
@@ -245,8 +254,9 @@ def _live(item: Mapping[str, Any], labels: Mapping[str, str]) -> _Live | None:
     owners = _owners(item)
     if not owners:
         return None
-    applied = metadata.get("annotations", {}).get(_HASH, "")
-    return _Live(metadata["uid"], owners, applied, item.get("spec", {}).get("replicas"))
+    annotations = metadata.get("annotations", {})
+    replicas = item.get("spec", {}).get("replicas")
+    return _Live(metadata["uid"], owners, annotations.get(_HASH, ""), replicas, PROVISIONAL in annotations)
 
 
 def _owners(manifest: Mapping[str, Any]) -> dict[Owner, str]:

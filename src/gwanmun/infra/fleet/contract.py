@@ -35,4 +35,6 @@ LOG_FORMAT: Final = "GWANMUN_LOG_FORMAT"
 GATEWAY_LABEL: Final = "gateway.networking.k8s.io/gateway-name"
 FLEET_LABEL: Final = "gwanmun.dev/fleet"
 """Which installation of gwanmun made an object: several may share a cluster, and each deletes its own only."""
+PROVISIONAL: Final = "gwanmun.dev/provisional"
+"""Marks what was made with defaults, as the parameters that it should be made with could not be read."""
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "gwanmun"}

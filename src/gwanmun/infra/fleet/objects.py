@@ -4,11 +4,12 @@ Deliberately absent: applying them (`apply`), the pod in detail (`pod`) and cert
 """
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Any, Final
 
 from gwanmun.api import Gateway, GatewayClassConfig
 from gwanmun.api.gwanmun_v1alpha1 import ProxyAutoscaling, ProxySettings
-from gwanmun.infra.fleet.contract import CA_FILE
+from gwanmun.infra.fleet.contract import CA_FILE, PROVISIONAL
 from gwanmun.infra.fleet.merge import merged
 from gwanmun.infra.fleet.naming import annotations, document, fleet_name, labels, owner_reference, selector
 from gwanmun.infra.fleet.options import FleetOptions
@@ -30,6 +31,20 @@ _LOAD_BALANCERS: Final = (
     "oci-network-load-balancer.oraclecloud.com/",
 )
 """Annotations of a Gateway that begin so are meant for whoever gives its Service an address."""
+
+
+OF_PARAMETERS: Final = frozenset({"Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "Service"})
+"""Kinds of what a GatewayClassConfig has a say in."""
+
+
+def provisional(objects: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """The same objects, those marked that may have to be others once the GatewayClassConfig can be read."""
+    return tuple(_marked(one) if one["kind"] in OF_PARAMETERS else one for one in objects)
+
+
+def _marked(manifest: dict[str, Any]) -> dict[str, Any]:
+    metadata = manifest["metadata"]
+    return {**manifest, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), PROVISIONAL: "true"}}}
 
 
 def fleet_objects(

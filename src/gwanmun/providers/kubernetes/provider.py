@@ -66,6 +66,14 @@ class WatchStats:
     refused: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Why an object that is not known may be there all the same. `grant` is the rule that is lacking, if that is why."""
+
+    problem: str
+    grant: str | None = None
+
+
 class KubernetesProvider:
     """Owns one watch for each kind (and namespace). `draw` gives numbers from 0 to 1, for waits that must not coincide."""
 
@@ -91,6 +99,13 @@ class KubernetesProvider:
     def refused(self) -> tuple[str, ...]:
         """The kinds that we may not list."""
         return tuple(sorted(followed.name for followed in self._followed if followed.said == _FORBIDDEN))
+
+    def unread(self, group: str, kind: str, name: str) -> Unread | None:
+        """Why nothing can be said about an object without a namespace; None where it is known, or known not to be there."""
+        for followed in self._followed:
+            if (followed.group, followed.kind.kind) == (group, kind):
+                return _unread(followed, name)
+        return None
 
     def count(self) -> dict[str, int]:
         """How many objects are known of each kind."""
@@ -212,14 +227,7 @@ class KubernetesProvider:
     def _forbidden(self, followed: "_Followed", error: ApiError) -> None:
         if followed.said != _FORBIDDEN:
             followed.said = _FORBIDDEN
-            kind = followed.replica.kind
-            log.error(
-                "access_refused",
-                kind=followed.name,
-                problem=str(error),
-                grant=f'apiGroups: ["{followed.group}"], resources: ["{kind.plural}"], verbs: ["list", "watch"]'
-                + (f" in namespace {followed.namespace}" if followed.namespace else " in a ClusterRole"),
-            )
+            log.error("access_refused", kind=followed.name, problem=str(error), grant=_grant(followed))
         self._settled(followed)
 
     def _settled(self, followed: "_Followed") -> None:
@@ -256,6 +264,21 @@ class KubernetesProvider:
                 for line in lines.feed(piece):
                     self._take(followed.replica.line(line))
                     followed.failures = 0
+
+
+def _unread(followed: "_Followed", name: str) -> Unread | None:
+    if followed.refusals >= _REFUSED_FOR_GOOD:
+        return Unread(f"{followed.name} may not be listed", _grant(followed))
+    if followed.misses:
+        return Unread(f"the CRD {followed.name} is not installed")
+    kind = followed.replica.kind.type
+    spoiled = followed.replica.spoiled.get(ObjectKey(kind.GROUP, kind.KIND, "", name))
+    return None if spoiled is None else Unread(spoiled)
+
+
+def _grant(followed: "_Followed") -> str:
+    where = f"in namespace {followed.namespace}" if followed.namespace else "in a ClusterRole"
+    return f'apiGroups: ["{followed.group}"], resources: ["{followed.kind.plural}"], verbs: ["list", "watch"] {where}'
 
 
 def _answered(followed: "_Followed") -> None:

@@ -100,6 +100,7 @@ class Replica:
         self.kind = kind
         self.version = ""
         self.next_page = ""
+        self.spoiled: dict[ObjectKey, str] = {}  # those that do not fit their kind at the moment, and why
         self._known: dict[ObjectKey, str] = {}  # resourceVersion
         self._seen: set[ObjectKey] = set()
 
@@ -121,6 +122,7 @@ class Replica:
         if not self.next_page:
             for key in [key for key in self._known if key not in self._seen]:
                 self._drop(key, changes)
+            self.spoiled = {key: why for key, why in self.spoiled.items() if key in self._seen}
             self.version, self._seen = metadata.resource_version, set()
         return changes
 
@@ -182,6 +184,7 @@ class Replica:
     def _put(self, obj: Object, changes: Changes) -> ObjectKey:
         key = key_of(obj)
         version = obj.metadata.resource_version
+        self.spoiled.pop(key, None)
         if self._known.get(key) != version or not version:
             self._known[key] = version
             changes.objects[key] = trimmed(obj)
@@ -191,6 +194,7 @@ class Replica:
         return key
 
     def _drop(self, key: ObjectKey, changes: Changes) -> None:
+        self.spoiled.pop(key, None)
         if self._known.pop(key, None) is not None:
             changes.objects[key] = None
             changes.present[key] = None
@@ -198,7 +202,7 @@ class Replica:
     def _spoil(self, metadata: _Meta, error: Exception, changes: Changes) -> None:
         """What the object said before stays in force, as with a file that cannot be read."""
         key = self._key(metadata)
-        changes.unreadable[str(key)] = str(error)
+        self.spoiled[key] = changes.unreadable[str(key)] = str(error)
 
     def _key(self, metadata: _Meta) -> ObjectKey:
         type_: Any = self.kind.type
