@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gwanmun.app.bundle import CRDS
 from gwanmun.app.controller import lease_name
 
 pytestmark = pytest.mark.helm
@@ -222,6 +223,8 @@ def test_rights_are_no_more_than_named() -> None:
     for rule in rules:
         if "secrets" in rule["resources"] and {"update", "patch", "delete"} & set(rule["verbs"]):
             assert rule["resourceNames"] == ["gwanmun-xds-ca"]
+        if "customresourcedefinitions" in rule["resources"]:
+            assert (rule["verbs"], tuple(rule["resourceNames"])) == (["get"], CRDS)
     for_namespaces = of_kind("ClusterRole", render(*RENDERED["namespaced"]))
     reading = {resource for rule in for_namespaces["rules"] for resource in rule["resources"]}
     assert "secrets" not in reading

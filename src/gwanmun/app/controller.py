@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 
 from gwanmun.api import Gateway, GatewayClass, Node
 from gwanmun.app.applying import Applier
+from gwanmun.app.bundle import Bundle
 from gwanmun.app.errors import UserError
 from gwanmun.app.fleets import Fleets, ParametersKey, class_parameters, own_parameters
 from gwanmun.app.health import health_server
@@ -47,10 +48,11 @@ from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesPro
 from gwanmun.resolve.model import Resolution, Resolver
 from gwanmun.resolve.world import Settings
 from gwanmun.resources import Snapshot
-from gwanmun.resources.snapshot import GATEWAY_GROUP
+from gwanmun.resources.snapshot import GATEWAY_GROUP, IndexKey
 from gwanmun.status import status_document
 from gwanmun.status.events import EventWriter, notes
-from gwanmun.status.placement import Placement, placed, unread
+from gwanmun.status.placement import Placement, placed
+from gwanmun.status.surroundings import unread, unsupported
 from gwanmun.status.writer import StatusWriter, WriterOptions
 from gwanmun.xds.options import Options
 from gwanmun.xds_server import Node as ProxyNode
@@ -106,6 +108,7 @@ class Controller:
         self._securing: Securing | None = None
         self._fleets = Fleets(self._fleet_options, self._unread, options.issuer)
         self._applier: Applier | None = None
+        self._bundle: Bundle | None = None
         self._refused: set[NamespacedName | None] = set()
         self._rejections: set[tuple[NamespacedName, Rejection]] = set()
         self._looking = False
@@ -200,6 +203,7 @@ class Controller:
             clock=time.monotonic,
             now=_utc_now,
         )
+        self._bundle = Bundle(client, changed=self._classes_changed)
         self._measure()
         self.publisher.observe(self._look_for_rejections)
         async with asyncio.TaskGroup() as tasks:
@@ -209,6 +213,8 @@ class Controller:
             tasks.create_task(events.run())
             tasks.create_task(self._applier.run())
             tasks.create_task(self._securing.run())
+            await self._bundle.look()
+            tasks.create_task(self._bundle.run())
             await self._first.wait()  # whoever leads before it knows anything would find that nothing is wanted
             if self.options.leader_elect:
                 tasks.create_task(self.election.run())
@@ -273,8 +279,10 @@ class Controller:
         document, named = status_document(status), self._snapshot.get(key)
         if isinstance(named, GatewayClass):
             _, missing = class_parameters(self._snapshot, named)
-            problem = self._fleets.cannot_read(missing)
-            return unread(document, f"spec.parametersRef: {problem}") if problem is not None else document
+            if (problem := self._fleets.cannot_read(missing)) is not None:
+                document = unread(document, f"spec.parametersRef: {problem}")
+            crds = self._bundle.problem if self._bundle is not None else None
+            return unsupported(document, crds) if crds is not None else document
         if isinstance(named, Gateway):
             _, missing = own_parameters(self._snapshot, named)
             if (problem := self._fleets.cannot_read(missing)) is not None:
@@ -303,6 +311,11 @@ class Controller:
         self.writer.touch(key)
         if isinstance(named := self._snapshot.get(key), Gateway):  # its class may suffer from the same
             self.writer.touch(ObjectKey(GATEWAY_GROUP, "GatewayClass", "", named.spec.gateway_class_name))
+
+    def _classes_changed(self) -> None:
+        assert self.writer is not None
+        for key in self._snapshot.find(IndexKey("kind", (GATEWAY_GROUP, "GatewayClass"))):
+            self.writer.touch(key)
 
     async def _serve(self, client: KubeClient, tls: XdsTls) -> None:
         """The xDS port: from the first picture on, as a proxy must not be told that there is nothing."""

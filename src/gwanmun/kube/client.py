@@ -21,6 +21,7 @@ from lightkube.core.exceptions import ConfigError
 from gwanmun.kube.paths import manifest_path
 
 JSON = "application/json"
+_METADATA = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{JSON}"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 MANAGER = "gwanmun"
@@ -136,10 +137,11 @@ class KubeClient:
         body: Any = None,
         content_type: str = JSON,
         parameters: Mapping[str, str] | None = None,
+        accept: str = JSON,
     ) -> bytes:
         """One request; the body of the answer as it came. `body` is plain data, sent as JSON."""
         content = None if body is None else msgspec.json.encode(body)
-        headers = {"accept": JSON} if body is None else {"accept": JSON, "content-type": content_type}
+        headers = {"accept": accept} if body is None else {"accept": accept, "content-type": content_type}
         try:
             answer = await self._http.request(method, path, content=content, headers=headers, params=parameters)
         except _UNREACHABLE as error:
@@ -154,6 +156,10 @@ class KubeClient:
     async def get(self, path: str, **parameters: str) -> Any:
         """An object (or list) as plain data."""
         return self.decoded(await self.call("GET", path, parameters=parameters))
+
+    async def get_metadata(self, path: str) -> Any:
+        """Of one object only what all kinds have: a CRD is half a megabyte."""
+        return self.decoded(await self.call("GET", path, accept=_METADATA))
 
     async def apply(self, manifest: Mapping[str, Any], *, manager: str = MANAGER) -> Any:
         """Server-side apply: what the manifest says is ours from now on, all else stays as it is. Returns the object."""

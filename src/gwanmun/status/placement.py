@@ -65,15 +65,6 @@ def placed(document: Document, where: Placement) -> Document:
     return {**document, "addresses": addresses, "conditions": conditions}
 
 
-def unread(document: Document, message: str) -> Document:
-    """The status document of who names parameters that cannot be read, where it says that they do not exist."""
-    conditions = [
-        {**condition, "message": message} if condition["reason"] == "InvalidParameters" else condition
-        for condition in document.get("conditions", [])
-    ]
-    return {**document, "conditions": conditions}
-
-
 def _not_programmed(condition: Document, reason: str, message: str) -> Document:
     if condition["type"] != "Programmed" or condition["status"] != "True":
         return condition
