@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pools import GROUP, PICKED, SELECTION, SERVED, Pool, route, serving
+from picker import PICKED, SELECTION, SERVED
+from pools import GROUP, Pool, route, serving
 from proxied import Asked, ask
 
 BODY = b'{"model": "conformance-fake-model", "prompt": "Write as if you were a critic: San Francisco"}'
