@@ -121,10 +121,10 @@ spec:
 {fields}"""
 
 
-def rule(*pools: str | tuple[str, int], path: str = "/", **more: int) -> str:
-    """A rule that leads to pools, with weights or without. `more` are further fields of its backendRefs."""
+def rule(*pools: str | tuple[str, int], path: str = "/", port: int | None = None) -> str:
+    """A rule that leads to pools, with weights or without. `port` is that of its backendRefs."""
     pairs = [(one, 1) if isinstance(one, str) else one for one in pools]
-    extra = "".join(f", {key}: {value}" for key, value in more.items())
+    extra = f", port: {port}" if port is not None else ""
     backends = ", ".join(f"{{group: {GROUP}, kind: InferencePool, name: {one}, weight: {w}{extra}}}" for one, w in pairs)
     return f"{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{backends}]}}"
 

@@ -174,12 +174,11 @@ async def test_inferencepool_app_protocol(pools: Pools) -> None:
             assert (answer.pod, answer.protocol, answer.served) == (pod, protocol, f"{ip}:{port}")
 
 
-@pytest.mark.parametrize("port", ["unspecified", "matching", "non-matching"])
-async def test_inferencepool_httproute_port_validation(pools: Pools, port: str) -> None:
-    ports = {} if port == "unspecified" else {"port": 3000 if port == "matching" else 8888}
-    await pools.apply(route(port, rule("primary", **ports)))
-    await pools.told("httproute", port, {PRIMARY: OK})
-    await pools.answered(200, port)
+@pytest.mark.parametrize(("name", "port"), [("unspecified", None), ("matching", 3000), ("non-matching", 8888)])
+async def test_inferencepool_httproute_port_validation(pools: Pools, name: str, port: int | None) -> None:
+    await pools.apply(route(name, rule("primary", port=port)))
+    await pools.told("httproute", name, {PRIMARY: OK})
+    await pools.answered(200, name)
 
 
 async def test_inferencepool_invalid_epp_service(pools: Pools) -> None:
