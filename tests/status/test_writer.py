@@ -73,7 +73,7 @@ class SlowServer(KubeClient):
 async def writing(server: SlowServer, *names: str, pauses: tuple[float, ...] = (60.0,)) -> AsyncIterator[StatusWriter]:
     """A writer with two slots that has something to say of every object. It must be alive in the end."""
     options = WriterOptions(
-        frozenset({OURS}), concurrency=2, per_second=10_000, settle=0.0, retry=0.01, retry_refused=0.01, pauses=pauses
+        frozenset({OURS}), concurrency=2, per_second=10_000, settle=0.001, retry=0.01, retry_refused=0.01, pauses=pauses
     )
     clock = asyncio.get_running_loop().time
     writer = StatusWriter(server, options, lambda _: {"parents": [entry(OURS)]}, clock=clock, now=lambda: THEN)
@@ -230,7 +230,7 @@ async def test_whoever_has_something_new_to_say_contradicts_nobody() -> None:
     server = SlowServer()
     server.answers.set()
     said = entry(OURS)
-    options = WriterOptions(frozenset({OURS}), per_second=10_000, settle=0.0)
+    options = WriterOptions(frozenset({OURS}), per_second=10_000, settle=0.001)
     clock = asyncio.get_running_loop().time
     writer = StatusWriter(server, options, lambda _: {"parents": [said]}, clock=clock, now=lambda: THEN)
     writer.lead(True)

@@ -32,10 +32,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class WriterOptions:
-    """`controllers` are the names under which entries are ours. `settle` is how many seconds lie between two writes of one
-    object, so that a thousand routes that attach at once are not a thousand writes of their Gateway. A status that others
-    change back is written anew `contested_after` times where no more than `contested_within` seconds lie between, then after
-    each of the `pauses` in turn, and at last after the longest again and again."""
+    """`controllers` are the names under which entries are ours. `settle` is how many seconds (more than 0) lie between two
+    writes of one object, so that a thousand routes that attach at once are not a thousand writes of their Gateway.
+
+    A status that others change back is written anew `contested_after` times where no more than `contested_within` seconds lie
+    between, then after each of the `pauses` in turn, and at last after the longest again and again.
+    """
 
     controllers: frozenset[str]
     concurrency: int = 8
