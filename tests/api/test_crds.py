@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gwanmun.api import Gateway, HTTPRoute
@@ -164,7 +164,6 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from places(child)
 
 
-@settings(deadline=None)  # the first example loads CRDs
 @given(st.sampled_from([GATEWAY, ROUTE, SERVICE, SLICE]), st.data())
 def test_an_object_with_anything_in_any_place_gives_a_result(obj: dict[str, Any], data: st.DataObject) -> None:
     copy = msgspec.json.decode(msgspec.json.encode(obj))
@@ -174,7 +173,6 @@ def test_an_object_with_anything_in_any_place_gives_a_result(obj: dict[str, Any]
     assert len(result.objects) + len(result.problems) >= 1
 
 
-@settings(deadline=None)  # the first example loads CRDs
 @given(st.sampled_from([GATEWAY, ROUTE, SERVICE, SLICE]))
 def test_a_validated_object_is_valid(obj: dict[str, Any]) -> None:
     once = validate(obj)

@@ -163,7 +163,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)  # the first example loads CRDs
 @given(st.text() | YAMLISH | st.binary())
 def test_any_text_gives_a_result(text: str | bytes) -> None:
     result = load_text(text, "a.yaml")
@@ -190,7 +189,7 @@ metadata:
 
 
 @given(YAMLISH)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_document_can_hide_the_next(text: str) -> None:
     result = load_text(f"{text}\n---\n{GOOD}", "a.yaml")
     assert [loaded.object.metadata.name for loaded in result.objects][-1:] == ["good"]

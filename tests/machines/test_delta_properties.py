@@ -161,7 +161,7 @@ class EnvoyLike(Published):
                 assert self.client.types[url].bodies == published
 
 
-_RUNS = settings(max_examples=150, stateful_step_count=30, deadline=None)
+_RUNS = settings(max_examples=150, stateful_step_count=30)
 TestAnySubscription = AnySubscription.TestCase
 TestAnySubscription.settings = _RUNS
 TestEnvoyLike = EnvoyLike.TestCase

@@ -50,7 +50,7 @@ edits = st.lists(st.lists(st.tuples(st.sampled_from(NAMES), st.none() | st.integ
 
 
 @given(edits)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_incremental_equals_from_scratch(batches: list[list[tuple[str, int | None]]]) -> None:
     world = World()
     graph = Graph(world.source)

@@ -14,7 +14,7 @@ from gwanmun.resolve.world import Settings
 from gwanmun.resources import Snapshot
 from properties.worlds import World, edits, worlds
 
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+SLOW = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @SLOW

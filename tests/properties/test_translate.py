@@ -167,7 +167,7 @@ def bound(advertised: int, module: bool, zone: str) -> Options:
 options = st.builds(bound, st.sampled_from([0, 8000]), st.booleans(), st.sampled_from(["", "z"]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(edits())
 def test_incremental_is_from_scratch(steps: list[tuple[Model, Options]]) -> None:
     previous: Translation | None = None
@@ -183,7 +183,7 @@ def test_incremental_is_from_scratch(steps: list[tuple[Model, Options]]) -> None
         previous = found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(edits())
 def test_what_a_node_has_of_its_own_over_its_zone_is_all_that_it_is_to_have(steps: list[tuple[Model, Options]]) -> None:
     zone: Translation | None = None
@@ -207,7 +207,6 @@ def difference(old: Translation | None, new: Translation) -> dict[str, frozenset
     return {kind: changed for kind, changed in found.items() if changed}
 
 
-@settings(deadline=None)
 @given(hosts)
 def test_a_joined_table_reads_like_one_that_is_built_whole(found: dict[str, Host]) -> None:
     gateway = Gateway(GATEWAYS[0], (Port(80, "tcp", (HttpListener(key(0), "*", found),)),))

@@ -144,7 +144,7 @@ anything = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(anything, max_size=6), st.data())
 def test_any_sequence_of_edits_ends_where_a_fresh_start_does(edits: list[Object], data: st.DataObject) -> None:
     snapshot, changed = Snapshot().apply(objects(BASE))

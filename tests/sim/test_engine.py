@@ -55,7 +55,7 @@ REQUESTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(requests=REQUESTS, seed=st.integers(0, 3), cancelled=st.sets(st.integers(1, 12), max_size=3))
 def test_every_token_comes_once_in_order_and_within_capacity(
     requests: list[tuple[float, Request]], seed: int, cancelled: set[int]
@@ -98,7 +98,7 @@ def test_every_token_comes_once_in_order_and_within_capacity(
 
 
 @given(requests=REQUESTS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_same_seed_same_events(requests: list[tuple[float, Request]]) -> None:
     profile = replace(SMALL, jitter=0.2)
     assert run(engine(profile, 7), requests) == run(engine(profile, 7), requests)
