@@ -98,3 +98,13 @@ def test_each_installation_has_a_lease_of_its_own() -> None:
     assert names[:3] == ["gwanmun-controller.gwanmun", "gwanmun-controller.system.one", "gwanmun-controller.system.two"]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name) for name in names)
+
+
+def test_an_attempt_may_take_so_long_that_a_slow_api_server_is_no_reason_to_step_down() -> None:
+    a = Candidate("a", TIMES)
+    assert a.patience(0.0) == 5.0
+    attempt(a, None, 0.0)
+    assert a.patience(2.0) == 5.0
+    assert a.patience(7.0) == 3.0, "nobody else may have lapsed us by then"
+    assert a.patience(12.0) == 5.0
+    assert not a.leads(12.0)

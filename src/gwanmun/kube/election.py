@@ -41,17 +41,17 @@ class Election:
 
     async def run(self) -> None:
         """Take part until cancelled; then give the lease up."""
-        retry = self._candidate.times.retry
         try:
             while True:
+                self._tell(self._candidate.leads(self._clock()))  # an attempt may take long, and our time may be over
                 try:
-                    async with asyncio.timeout(retry * 1.5):
+                    async with asyncio.timeout(self._candidate.patience(self._clock())):
                         await self._attempt()
                     self._said = ""
                 except (ApiError, UnreachableError, TimeoutError) as error:
                     self._complain(error)
                 self._tell(self._candidate.leads(self._clock()))
-                await asyncio.sleep(retry)
+                await asyncio.sleep(self._candidate.times.retry)
         finally:
             await self._give_up()
 

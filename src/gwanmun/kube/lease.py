@@ -43,7 +43,17 @@ class Candidate:
 
     def leads(self, now: float) -> bool:
         """Whether we lead at this moment."""
-        return self._renewed_at is not None and now - self._renewed_at < self.times.renew_deadline
+        return self._left(now) > 0
+
+    def patience(self, now: float) -> float:
+        """How many seconds an attempt (two answers of the API server) may take: as long as one that is lost leaves time for
+        another, and not beyond the moment when we have to step down."""
+        half = self.times.renew_deadline / 2
+        return min(half, self._left(now) or half)
+
+    def _left(self, now: float) -> float:
+        """Seconds until we have to step down."""
+        return 0.0 if self._renewed_at is None else max(0.0, self._renewed_at + self.times.renew_deadline - now)
 
     def look(self, found: LeaseRecord | None, *, now: float, wall: str) -> LeaseRecord | None:
         """What to write, given what the Lease says (None: there is none); None where somebody else leads."""
