@@ -20,6 +20,7 @@ from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesPro
 
 GROUP = "gateway.networking.k8s.io"
 WANTED = (KINDS[GROUP, "TCPRoute"], KINDS["", "Service"])
+TOO_OLD: dict[str, Any] = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
 
 
 class ApiServer:
@@ -30,7 +31,7 @@ class ApiServer:
         self.refused: set[str] = set()
         self.items: dict[str, list[dict[str, Any]]] = {}
         self.version = 100
-        self.too_old = 0
+        self.remembers = True
         self.watched_from: list[tuple[str, str]] = []
         self._streams: list[tuple[str, asyncio.Queue[bytes | None]]] = []
 
@@ -51,7 +52,7 @@ class ApiServer:
     def forget(self, path: str) -> None:
         """End the watch with 410, as after a compaction."""
         self.version += 1
-        self._say(path, {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}})
+        self._say(path, TOO_OLD)
 
     def hang_up(self) -> None:
         for _, queue in self._streams:
@@ -70,6 +71,8 @@ class ApiServer:
             return Response("404 page not found", 404)
         if request.query_params.get("watch"):
             self.watched_from.append((path, request.query_params["resourceVersion"]))
+            if not self.remembers:
+                return Response(json.dumps(TOO_OLD) + "\n")
             queue: asyncio.Queue[bytes | None] = asyncio.Queue()
             self._streams.append((path, queue))
             return StreamingResponse(_drained(queue), media_type="application/json")
@@ -184,6 +187,18 @@ async def test_after_410_only_the_difference_is_told(followed: Followed) -> None
     api.forget(SERVICES)
     assert await names(batches) == {"Service goes": False}
     assert following.stats.relists == 1
+
+
+async def test_an_api_server_that_forgets_at_once_is_not_asked_for_everything_all_the_time(followed: Followed) -> None:
+    api, following, batches = followed
+    api.remembers = False
+    await names(batches)
+    await until(lambda: following.stats.relists >= 2)
+    before = following.stats.relists
+    await asyncio.sleep(0.5)
+    assert following.stats.relists <= before + 6, "of two kinds"
+    api.put(SERVICES, "listed")
+    assert await names(batches) == {"Service listed": True}
 
 
 async def until(holds: Any) -> None:

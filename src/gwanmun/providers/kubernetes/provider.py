@@ -169,21 +169,19 @@ class KubernetesProvider:
                     await self._list(followed)
                 await self._watch(followed)
                 await asyncio.sleep(_BACKOFF_S[0] * self._draw())  # all watches end when the API server does
-            except ExpiredError:
-                self.stats.relists += 1
-                followed.replica.expire()
-            except (ApiError, UnreachableError, WatchError) as error:
+            except (ApiError, UnreachableError, WatchError, ExpiredError) as error:
                 await asyncio.sleep(self._after(followed, error))
             self.stats.restarts += 1
 
     def _after(self, followed: "_Followed", error: Exception) -> float:
         """What to make of a failure, and how many seconds to wait."""
         followed.failures += 1
+        if isinstance(error, ExpiredError) or (isinstance(error, ApiError) and error.code == 410):
+            self.stats.relists += 1
+            followed.replica.expire()
+            # Soon, unless that was of no use the last time: to list everything is dear.
+            return self._backoff(followed.failures - 1, _BACKOFF_S[1])
         if isinstance(error, ApiError):
-            if error.code == 410:
-                self.stats.relists += 1
-                followed.replica.expire()
-                return _BACKOFF_S[0] * self._draw()
             if error.code == 404:
                 return self._missing(followed)
             if error.code in (401, 403):
@@ -192,12 +190,14 @@ class KubernetesProvider:
         if said != followed.said or followed.failures in (10, 100, 1000):
             followed.said = said
             log.warning("watch_interrupted", kind=followed.name, problem=said, failures=followed.failures)
-        low, high = _BACKOFF_S
-        if isinstance(error, UnreachableError):
-            high = _UNREACHABLE_AGAIN_S
-        wait = min(high, low * 2.0 ** min(followed.failures, 10))
+        longest = _UNREACHABLE_AGAIN_S if isinstance(error, UnreachableError) else _BACKOFF_S[1]
         asked: float = (error.retry_after or 0.0) if isinstance(error, ApiError) else 0.0
-        return max(asked, wait * (0.5 + self._draw() / 2))
+        return max(asked, self._backoff(followed.failures, longest))
+
+    def _backoff(self, failures: int, longest: float) -> float:
+        """Seconds to wait, at most `longest`."""
+        wait: float = min(longest, _BACKOFF_S[0] * 2.0 ** min(failures, 10))
+        return wait * (0.5 + self._draw() / 2)
 
     def _missing(self, followed: "_Followed") -> float:
         """Try the next older version; after the oldest the kind is not there."""
