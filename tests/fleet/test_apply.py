@@ -59,6 +59,11 @@ class Api:
         merged["metadata"]["uid"] = before["metadata"]["uid"] if before else f"uid-{next(self._uids)}"
         if merged["kind"] == "Deployment":
             merged["spec"].setdefault("replicas", 1)
+            merged["metadata"]["managedFields"] = [
+                {"manager": who, "operation": "Apply", "fieldsV1": {"f:spec": {f"f:{name}": {} for name in part["spec"]}}}
+                for (where, who), part in self.managers.items()
+                if where == path
+            ]
         self.objects[path] = merged
         return copy.deepcopy(merged)
 
@@ -68,6 +73,15 @@ class Api:
         if path in self.objects and self.objects[path]["metadata"]["uid"] == uid:
             del self.objects[path]
             self.managers = {key: part for key, part in self.managers.items() if key[0] != path}
+
+    def scale(self, path: str, replicas: int) -> None:
+        """As an autoscaler does it: the number is nobody else's afterwards."""
+        for (where, who), part in list(self.managers.items()):
+            if where == path:
+                rest = {name: value for name, value in part["spec"].items() if name != "replicas"}
+                self.managers[where, who] = {**part, "spec": rest}
+        self.managers[path, "autoscaler"] = {"metadata": {}, "spec": {"replicas": replicas}}
+        self.objects[path]["spec"]["replicas"] = replicas
 
     def put(self, manifest: Mapping[str, Any]) -> None:
         """Made by somebody else."""
@@ -205,6 +219,33 @@ async def test_a_new_autoscaler_starts_from_the_replicas_that_there_are() -> Non
     del scaled[2]["spec"]["replicas"]
     assert await fleet.apply(GW, scaled) == ()
     assert api.objects[path]["spec"]["replicas"] == 2
+
+
+async def test_an_autoscaler_does_not_start_from_nothing() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    without_ports = objects()
+    without_ports[2]["spec"]["replicas"] = 0
+    await fleet.apply(GW, without_ports)
+    scaled = objects()
+    del scaled[2]["spec"]["replicas"]
+    assert await fleet.apply(GW, scaled) == ()
+    assert api.objects[manifest_path(scaled[2])]["spec"]["replicas"] == 1
+
+
+async def test_what_an_autoscaler_has_made_of_the_replicas_stays() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    scaled = objects()
+    path = manifest_path(scaled[2])
+    await fleet.apply(GW, scaled)
+    del scaled[2]["spec"]["replicas"]
+    for replicas, image in ((3, "one"), (7, "two"), (5, "three")):
+        api.scale(path, replicas)
+        scaled[2]["spec"]["template"]["spec"]["containers"][0]["image"] = image
+        assert await fleet.apply(GW, scaled) == ()
+        assert api.objects[path]["spec"]["replicas"] == replicas
+        assert api.objects[path]["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 
 async def test_every_kind_has_a_path() -> None:

@@ -85,12 +85,13 @@ class _Identity(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Live:
     """One of ours as it is there. `owners` have the uids that the object names. `applied` is the hash of what was applied last,
-    empty where that has to be done again. `provisional`: for want of its parameters it was made with defaults."""
+    empty where that has to be done again. `provisional`: for want of its parameters it was made with defaults.
+    `says_replicas`: the number of replicas is what we have said."""
 
     uid: str
     owners: Mapping[Owner, str]
     applied: str
-    replicas: int | None
+    says_replicas: bool
     provisional: bool
 
 
@@ -190,8 +191,8 @@ class Fleet:
             if live is not None and live.applied == digest:
                 self._live[identity] = replace(live, owners=owners)  # also those that had left it meanwhile
                 return iter(())
-            if live is not None and live.replicas is not None and _leaves_replicas(manifest):
-                await self._client.apply(_scale(manifest, live.replicas), manager=_SCALE_MANAGER)
+            if live is not None and live.says_replicas and _leaves_replicas(manifest):
+                await self._hand_over_replicas(manifest)
             applied = await self._client.apply(_with_hash(manifest, digest), manager=MANAGER)
             self.writes += 1
         except (ApiError, UnreachableError) as error:
@@ -209,6 +210,13 @@ class Fleet:
                 return None
             raise
         return found
+
+    async def _hand_over_replicas(self, manifest: Mapping[str, Any]) -> None:
+        """Somebody else says from now on how many there are. Until they do it stays as it is now: what was last seen may be
+        long ago. None at all would stay none: an autoscaler leaves such a Deployment alone."""
+        found = await self._existing(manifest)
+        if found is not None:
+            await self._client.apply(_scale(manifest, max(1, found["spec"]["replicas"])), manager=_SCALE_MANAGER)
 
     async def _replace(self, identity: _Identity, live: _Live) -> Iterator[Problem]:
         self._live[identity] = live
@@ -255,8 +263,13 @@ def _live(item: Mapping[str, Any], labels: Mapping[str, str]) -> _Live | None:
     if not owners:
         return None
     annotations = metadata.get("annotations", {})
-    replicas = item.get("spec", {}).get("replicas")
-    return _Live(metadata["uid"], owners, annotations.get(_HASH, ""), replicas, PROVISIONAL in annotations)
+    return _Live(metadata["uid"], owners, annotations.get(_HASH, ""), _says_replicas(metadata), PROVISIONAL in annotations)
+
+
+def _says_replicas(metadata: Mapping[str, Any]) -> bool:
+    """Whether spec.replicas would fall back to its default if we did not say it any more."""
+    managed = (one for one in metadata.get("managedFields", ()) if one["manager"] == MANAGER and one["operation"] == "Apply")
+    return any("f:replicas" in one.get("fieldsV1", {}).get("f:spec", {}) for one in managed)
 
 
 def _owners(manifest: Mapping[str, Any]) -> dict[Owner, str]:
