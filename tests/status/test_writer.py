@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from gwanmun.api.decode import decode_json
@@ -156,6 +157,16 @@ async def test_a_missing_right_is_told_once_and_again_when_it_is_missing_again()
             assert [one["event"] for one in logs] == ["status_not_written"]
             await refused(writer, server, RIGHT, "2")
     assert ["httproutes/status" in one["grant"] for one in logs] == [True, True]
+
+
+@pytest.mark.parametrize(("code", "reason"), [(429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable")])
+async def test_an_api_server_that_cannot_write_just_now_is_complained_of_once(code: int, reason: str) -> None:
+    server = SlowServer()
+    server.answers.set()
+    with capture_logs() as logs:
+        async with writing(server) as writer:
+            await refused(writer, server, ApiError(code, reason, "not now"), "1")
+    assert [one["problem"] for one in logs] == ["not now"]
 
 
 async def test_only_a_missing_right_asks_for_a_grant() -> None:

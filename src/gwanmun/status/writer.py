@@ -309,6 +309,7 @@ def _hash(wanted: Document | None) -> int:
 
 
 def _refusal(key: ObjectKey, error: ApiError) -> tuple[int, str]:
-    """What counts as the same refusal: a right that is missing is missing for all objects, all else is about this one."""
-    for_all = error.code == 401 or (error.code == 403 and missing_right(str(error)))
+    """What counts as the same refusal: a right that is missing is missing for all objects, and an API server that is busy or
+    broken is so for all; anything else is about this one."""
+    for_all = error.code in (401, 429) or error.code >= 500 or (error.code == 403 and missing_right(str(error)))
     return error.code, KINDS[key.group, key.kind].plural if for_all else str(key)
