@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from gwanmun.api.kinds import KINDS
 from gwanmun.app.serving import listening_socket, serving
-from gwanmun.kube import Connection, KubeClient
+from gwanmun.kube import Connection, KubeClient, client
 from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesProvider, provider
 
 GROUP = "gateway.networking.k8s.io"
@@ -32,6 +32,7 @@ class ApiServer:
         self.items: dict[str, list[dict[str, Any]]] = {}
         self.version = 100
         self.remembers = True
+        self.mute = False
         self.watched_from: list[tuple[str, str]] = []
         self._streams: list[tuple[str, asyncio.Queue[bytes | None]]] = []
 
@@ -71,6 +72,8 @@ class ApiServer:
             return Response("404 page not found", 404)
         if request.query_params.get("watch"):
             self.watched_from.append((path, request.query_params["resourceVersion"]))
+            if self.mute:
+                await asyncio.sleep(60)
             if not self.remembers:
                 return Response(json.dumps(TOO_OLD) + "\n")
             queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -199,6 +202,23 @@ async def test_an_api_server_that_forgets_at_once_is_not_asked_for_everything_al
     assert following.stats.relists <= before + 6, "of two kinds"
     api.put(SERVICES, "listed")
     assert await names(batches) == {"Service listed": True}
+
+
+async def test_a_watch_that_is_never_answered_is_begun_again(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+    api, _, batches = followed
+    monkeypatch.setattr(client, "_TIMEOUT_S", 0.2)
+    await names(batches)
+    await until(lambda: len(api.watched_from) == 2)
+    api.mute = True
+    api.hang_up()
+    await until(lambda: len(api.watched_from) == 6)
+    api.mute = False
+    before = len(api.watched_from)
+    await until(lambda: len(api.watched_from) == before + 2)
+    await asyncio.sleep(0.4)  # longer than the first answer may take
+    assert len(api.watched_from) == before + 2, "what has begun may be silent"
+    api.put(SERVICES, "heard")
+    assert await names(batches) == {"Service heard": True}
 
 
 async def until(holds: Any) -> None:

@@ -3,6 +3,7 @@
 Deliberately absent: types of objects, retries (who asks knows when it is worth asking again) and caches.
 """
 
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -188,14 +189,18 @@ class KubeClient:
 
     @asynccontextmanager
     async def stream(self, path: str, parameters: Mapping[str, str]) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        """A long answer, in pieces that begin and end anywhere."""
+        """A long answer, in pieces that begin and end anywhere. That it begins takes no longer than a short one."""
         timeout = httpx2.Timeout(_TIMEOUT_S, read=_SILENCE_S, pool=None)
         try:
-            async with self._http.stream("GET", path, params=parameters, headers={"accept": JSON}, timeout=timeout) as answer:
+            async with (
+                asyncio.timeout(_TIMEOUT_S) as patience,
+                self._http.stream("GET", path, params=parameters, headers={"accept": JSON}, timeout=timeout) as answer,
+            ):
                 if answer.is_error:
                     raise _refusal(answer, await answer.aread())
                 if not answer.is_success:  # a redirect: no API server does that
                     raise UnreachableError(f"{self.server} answered {answer.status_code} with something that is no object")
+                patience.reschedule(None)
                 yield answer.aiter_bytes()
         except _UNREACHABLE as error:
             raise UnreachableError(f"{self.server} ended the answer ({type(error).__name__}: {error})") from None
