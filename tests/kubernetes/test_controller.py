@@ -64,12 +64,14 @@ spec:
 
 
 class Running:
-    """A controller as a process of the cluster's network; `port` is its xDS port, `port` + 1 answers /readyz."""
+    """A controller as a process of the cluster's network; `port` is its xDS port, `port` + 1 answers /readyz. Of the
+    `arguments` those count that come last."""
 
-    def __init__(self, cluster: Cluster, port: int, log: Path) -> None:
+    def __init__(self, cluster: Cluster, port: int, log: Path, arguments: tuple[str, ...] = ()) -> None:
         self.cluster = cluster
         self.port = port
         self.log = log
+        self.arguments = arguments
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -81,10 +83,11 @@ class Running:
                 f"--xds-address={self.cluster.host_address}:18000",
                 f"--xds-listen={self.cluster.host_address}:{self.port}",
                 f"--metrics-listen=127.0.0.1:{self.port + 1}",
+                *self.arguments,
                 stdout=log,
                 stderr=log,
             )
-        await self.cluster.eventually("the controller is ready", self.ready, within=20)
+        await self.cluster.eventually("the controller is ready", self.ready, within=60)
 
     async def ready(self) -> bool:
         assert self.process is not None
@@ -117,9 +120,9 @@ async def controller(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory)
     await running.end()
 
 
-async def served(cluster: Cluster, namespace: str) -> str:
+async def served(cluster: Cluster, namespace: str, manifests: str = MANIFESTS) -> str:
     """Apply the manifests; the address of the Gateway when it answers."""
-    await cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=MANIFESTS)
+    await cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=manifests)
 
     async def programmed() -> str:
         status = (await cluster.get("gateway", "gw", namespace)).get("status") or {}
@@ -127,7 +130,7 @@ async def served(cluster: Cluster, namespace: str) -> str:
         addresses = status.get("addresses") or []
         return addresses[0]["value"] if states.get("Programmed") == "True" and addresses else ""
 
-    address: str = await cluster.eventually("the Gateway is programmed", programmed, within=30)
+    address: str = await cluster.eventually("the Gateway is programmed", programmed, within=60)
 
     async def answers() -> bool:
         return "pod" in await cluster.run("curl", "-sf", "-m", "2", f"http://{address}/")
