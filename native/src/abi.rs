@@ -10,7 +10,7 @@
 
 use crate::config::Config;
 use crate::filter::{Filter, FILTER_NAME};
-use crate::reply::Reply;
+use crate::reply::{Reply, OWN_DETAILS};
 use crate::stream::{Flow, Stream, NAMESPACE};
 use std::ffi::{c_char, c_void, CStr};
 use std::marker::PhantomData;
@@ -140,26 +140,15 @@ struct EnvoyStream {
 
 impl Stream for EnvoyStream {
     fn request_header(&self, name: &str) -> Option<&[u8]> {
-        let mut value = EnvoyBuffer::EMPTY;
-        // SAFETY: `filter` is valid during a hook. Only `&mut self` changes headers, so the value outlives the borrow.
-        unsafe {
-            envoy_dynamic_module_callback_http_get_header(
-                self.filter,
-                HEADERS_OF_REQUEST,
-                name.into(),
-                &mut value,
-                0,
-                std::ptr::null_mut(),
-            )
-            .then(|| value.bytes())
-        }
+        self.request_header_values(name).0
     }
 
-    fn request_header_count(&self, name: &str) -> usize {
+    fn request_header_values(&self, name: &str) -> (Option<&[u8]>, usize) {
         let (mut value, mut count) = (EnvoyBuffer::EMPTY, 0);
         // SAFETY: `filter` is valid during a hook; Envoy writes to both places before it returns, whatever it returns.
+        // Only `&mut self` changes headers, so the value outlives the borrow.
         unsafe {
-            envoy_dynamic_module_callback_http_get_header(
+            let found = envoy_dynamic_module_callback_http_get_header(
                 self.filter,
                 HEADERS_OF_REQUEST,
                 name.into(),
@@ -167,8 +156,8 @@ impl Stream for EnvoyStream {
                 0,
                 &mut count,
             );
+            (found.then(|| value.bytes()), count)
         }
-        count
     }
 
     fn set_request_header(&mut self, name: &str, value: &[u8]) {
@@ -413,14 +402,24 @@ extern "C" fn envoy_dynamic_module_on_http_filter_response_trailers(_: EnvoyPoin
 }
 
 #[no_mangle]
-extern "C" fn envoy_dynamic_module_on_http_filter_local_reply(
-    _: EnvoyPointer,
-    _: ModulePointer,
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_local_reply(
+    filter: EnvoyPointer,
+    module: ModulePointer,
     _status: u32,
-    _details: EnvoyBuffer,
+    details: EnvoyBuffer,
     _reset_imminent: bool,
 ) -> u32 {
-    LOCAL_REPLY_CONTINUE
+    guarded(LOCAL_REPLY_CONTINUE, || {
+        // SAFETY: Envoy keeps the text during this call. The module's own answers, for which this hook is called from
+        // inside another one, are told from Envoy's before the filter is touched. Where there is none (`filter_new` has
+        // failed) Envoy answers too.
+        unsafe {
+            if !module.is_null() && !details.bytes().starts_with(OWN_DETAILS.as_bytes()) {
+                filter_of(module).on_local_reply(&mut EnvoyStream { filter });
+            }
+        }
+        LOCAL_REPLY_CONTINUE
+    })
 }
 
 /// Routes configure nothing. Envoy takes null for a refusal, which is right for a route that tries.

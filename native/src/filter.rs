@@ -47,6 +47,11 @@ impl Filter {
     pub fn on_request_trailers(&mut self, stream: &mut impl Stream) -> Flow {
         closed(stream, |stream| self.request.on_end(&self.config, stream))
     }
+
+    /// Envoy answers the request itself. What is told here tunes the answer: a panic leaves it as it is.
+    pub fn on_local_reply(&self, stream: &mut impl Stream) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.request.on_local_reply(stream)));
+    }
 }
 
 /// Runs a hook that guards. Were a panic to let the request through, the size limit could be passed by causing one.

@@ -4,6 +4,10 @@
 
 use serde_json::Value;
 
+/// What the details of all these answers begin with, and of none that Envoy gives: the listener's local replies and `abi`
+/// tell them apart by it.
+pub const OWN_DETAILS: &str = "gwanmun_";
+
 /// An answer to a request that is not served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -54,7 +58,7 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::Reply;
+    use super::{Reply, OWN_DETAILS};
 
     #[test]
     fn errors_have_openais_shape() {
@@ -68,6 +72,13 @@ mod tests {
                 "type": "invalid_request_error", "param": null, "code": "request_too_large"
             }})
         );
+    }
+
+    #[test]
+    fn the_details_tell_whose_answer_it_is() {
+        for reply in [Reply::too_large(7), Reply::compressed("gzip", "x-model-id"), Reply::internal()] {
+            assert!(reply.details.starts_with(OWN_DETAILS));
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The request side of one stream: finds out which model is meant, and refuses what is too large or unreadable.
 //!
 //! A body is held only while the model must come from it, and then to its end: a second `model` key after the first
-//! could otherwise pass a route that the first one chose. Everything that is known goes into dynamic metadata
-//! (`ai`, `model`, `stream`, `body_problem`), from which the listener shapes its own answers.
+//! could otherwise pass a route that the first one chose. What the listener needs to shape its own answers goes into
+//! dynamic metadata (`ai`, `stream`, `body_problem`), and no earlier than it is needed: each entry costs a request more
+//! than all the rest of the module does to one with a model header.
 
 use crate::config::Config;
 use crate::media::{media, Media};
@@ -17,6 +18,8 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 #[derive(Debug, Default)]
 pub struct Request {
     body: Body,
+    /// Whether it is an inference request, as far as is known.
+    ai: bool,
     /// Bytes of body so far; counted for inference requests only.
     seen: u64,
 }
@@ -50,11 +53,13 @@ impl Request {
         let Some(model_header) = &config.model_header else {
             return Flow::Continue;
         };
-        if let Some(model) = explicit_model(stream, model_header) {
-            stream.set_metadata_bool("ai", true);
-            stream.set_metadata_text("model", &model);
-            if stream.request_header_count(model_header) > 1 {
+        let (first, count) = stream.request_header_values(model_header);
+        // An empty one is none.
+        if let Some(model) = first.map(<[u8]>::trim_ascii).filter(|model| !model.is_empty()) {
+            self.ai = true;
+            if count > 1 {
                 // Routes, policies and backends could each take another one for the model: from here on there is one.
+                let model = String::from_utf8_lossy(model).into_owned();
                 stream.set_request_header(model_header, model.as_bytes());
                 stream.clear_route_cache();
             }
@@ -67,14 +72,14 @@ impl Request {
         match (media, end) {
             (Media::Other, _) | (Media::Unnamed, true) => Flow::Continue,
             (Media::Json | Media::Form(_), true) => {
-                stream.set_metadata_bool("ai", true);
+                self.ai = true;
                 tell(stream, Problem::Empty);
                 Flow::Continue
             }
             (Media::Json, false) => self.hold(config, stream, Reader::Json(Scanner::default())),
             (Media::Form(Some(boundary)), false) => self.hold(config, stream, Reader::Form(Form::new(&boundary))),
             (Media::Form(None), false) => {
-                stream.set_metadata_bool("ai", true);
+                self.ai = true;
                 tell(stream, Problem::NoBoundary);
                 self.pass(config, stream)
             }
@@ -127,7 +132,6 @@ impl Request {
         }
         match (&reading.model, &config.model_header) {
             (Ok(model), Some(header)) => {
-                stream.set_metadata_text("model", model);
                 stream.set_request_header(header, model.as_bytes());
                 stream.clear_route_cache();
             }
@@ -135,6 +139,13 @@ impl Request {
             (Err(problem), _) => tell(stream, *problem),
         }
         Flow::Continue
+    }
+
+    /// Envoy answers the request itself, and is about to shape the answer.
+    pub fn on_local_reply(&self, stream: &mut impl Stream) {
+        if self.ai {
+            stream.set_metadata_bool("ai", true);
+        }
     }
 
     fn pass(&mut self, config: &Config, stream: &mut impl Stream) -> Flow {
@@ -146,7 +157,7 @@ impl Request {
     }
 
     fn hold(&mut self, config: &Config, stream: &mut impl Stream, reader: Reader) -> Flow {
-        stream.set_metadata_bool("ai", true);
+        self.ai = true;
         if let Some(reply) = compressed(config, stream).or_else(|| declared_too_large(config, stream)) {
             return self.answer(stream, &reply);
         }
@@ -202,12 +213,6 @@ impl Reader {
             Self::Broken => broken,
         }
     }
-}
-
-/// The model that the client names in a header; an empty one is none.
-fn explicit_model(stream: &impl Stream, header: &str) -> Option<String> {
-    let value = stream.request_header(header)?.trim_ascii();
-    (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
 }
 
 fn declared_too_large(config: &Config, stream: &impl Stream) -> Option<Reply> {

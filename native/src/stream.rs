@@ -10,8 +10,8 @@ pub trait Stream {
     /// The first value of a request header; pseudo headers included. `name` is in lower case.
     fn request_header(&self, name: &str) -> Option<&[u8]>;
 
-    /// How many values a request header has.
-    fn request_header_count(&self, name: &str) -> usize;
+    /// The first value of a request header, and how many there are.
+    fn request_header_values(&self, name: &str) -> (Option<&[u8]>, usize);
 
     /// Replaces all values of a request header.
     fn set_request_header(&mut self, name: &str, value: &[u8]);

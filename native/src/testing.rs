@@ -48,8 +48,9 @@ impl Stream for FakeStream {
         self.headers.get(name).map(Vec::as_slice)
     }
 
-    fn request_header_count(&self, name: &str) -> usize {
-        usize::from(self.headers.contains_key(name)) * if self.repeated { 2 } else { 1 }
+    fn request_header_values(&self, name: &str) -> (Option<&[u8]>, usize) {
+        let first = self.request_header(name);
+        (first, usize::from(first.is_some()) * if self.repeated { 2 } else { 1 })
     }
 
     fn set_request_header(&mut self, name: &str, value: &[u8]) {

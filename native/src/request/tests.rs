@@ -32,12 +32,24 @@ fn metadata(stream: &FakeStream) -> Vec<(&str, &str)> {
     stream.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
+/// Whether an answer that Envoy gives to a request with these headers is one of a model API.
+fn is_ai(headers: &[(&str, &str)], pieces: &[&str]) -> bool {
+    let (config, mut stream, mut request) = (config(1000), FakeStream::post(headers), Request::default());
+    request.on_headers(&config, &mut stream, pieces.is_empty());
+    for piece in pieces {
+        stream.received = vec![piece.as_bytes().to_vec()];
+        request.on_body(&config, &mut stream, false);
+    }
+    request.on_local_reply(&mut stream);
+    stream.metadata.contains_key("ai")
+}
+
 #[test]
 fn a_body_is_held_to_its_end() {
     let (stream, flows) = send(&[JSON], &[r#"{"model":"gpt-4","#, r#""stream":true"#, "}"]);
     assert_eq!(flows, [Flow::Hold, Flow::Hold, Flow::Hold, Flow::Continue]);
     assert_eq!(stream.header("x-model-id"), Some("gpt-4"));
-    assert_eq!(metadata(&stream), [("ai", "true"), ("model", "gpt-4"), ("stream", "true")]);
+    assert_eq!(metadata(&stream), [("stream", "true")]);
     assert_eq!((stream.route_cleared, stream.buffer_limit), (1, Some(1000)));
 }
 
@@ -46,7 +58,7 @@ fn an_explicit_model_holds_nothing() {
     let (stream, flows) = send(&[JSON, ("x-model-id", "llama")], &[CHAT, ""]);
     assert_eq!(flows, [Flow::Continue; 3]);
     assert_eq!(stream.header("x-model-id"), Some("llama"));
-    assert_eq!(metadata(&stream), [("ai", "true"), ("model", "llama")]);
+    assert!(stream.metadata.is_empty());
     assert_eq!((stream.route_cleared, stream.buffer_limit), (0, None));
 }
 
@@ -63,8 +75,18 @@ fn other_requests_are_left_alone() {
         assert_eq!(flows, [Flow::Continue; 3]);
         assert!(stream.metadata.is_empty());
     }
-    let (stream, _) = send(&[("x-model-id", "gpt-4"), (":method", "GET")], &[]);
-    assert_eq!(metadata(&stream), [("ai", "true"), ("model", "gpt-4")]);
+}
+
+#[test]
+fn answers_of_envoy_to_inference_requests_are_told_apart() {
+    let with_model = [("x-model-id", "gpt-4"), (":method", "GET")];
+    for headers in [&[JSON][..], &[FORM], &[("content-type", "multipart/form-data")], &with_model] {
+        assert!(is_ai(headers, &[]) && is_ai(headers, &["{"]), "{headers:?}");
+    }
+    assert!(is_ai(&[], &["{"]));
+    for headers in [&[("content-type", "text/csv")][..], &[JSON, (":method", "GET")], &[]] {
+        assert!(!is_ai(headers, &[" ", "x"]), "{headers:?}");
+    }
 }
 
 #[test]
@@ -72,7 +94,7 @@ fn without_a_content_type_the_first_byte_decides() {
     let (stream, flows) = send(&[], &["", " \r\n", " {", "\"model\":1.}"]);
     assert_eq!(flows, [Flow::Hold, Flow::Hold, Flow::Hold, Flow::Hold, Flow::Continue]);
     let problem = "the request body is not valid JSON (unexpected '}' at byte 15)";
-    assert_eq!(metadata(&stream), [("ai", "true"), ("body_problem", problem)]);
+    assert_eq!(metadata(&stream), [("body_problem", problem)]);
     let (stream, flows) = send(&[], &[" x", CHAT]);
     assert_eq!(flows, [Flow::Hold, Flow::Continue, Flow::Continue]);
     assert!(stream.metadata.is_empty());
@@ -94,7 +116,7 @@ fn problems_are_told_and_change_nothing_else() {
     ] {
         let (stream, flows) = send(headers, pieces);
         assert_eq!(flows.last(), Some(&Flow::Continue));
-        assert_eq!(metadata(&stream), [("ai", "true"), ("body_problem", problem)]);
+        assert_eq!(metadata(&stream), [("body_problem", problem)]);
         assert_eq!((stream.header("x-model-id"), stream.route_cleared), (None, 0));
     }
 }
