@@ -442,6 +442,19 @@ def test_while_new_routes_are_refused_no_cluster_is_taken_away() -> None:
     assert talk.ack(ROUTES) == ["cds -a", "eds -a"]
 
 
+@pytest.mark.parametrize("wanted", [b"bad", b"->a"], ids=["what was refused", "what it has"])
+def test_routes_that_changed_and_changed_back_hold_up_nothing(wanted: bytes) -> None:
+    talk = envoy_like(full("a", b"->a"))
+    assert talk.publish(full("a", b"bad")) == ["rds +r"]
+    talk.publish(full("a", b"->other"))
+    after = full("a", wanted).replace(LISTENER, {"l": resource("l", b"2", [Need(ROUTES, "r")])})
+    talk.publish(after)
+    assert talk.nack(ROUTES) == ["lds +l"]
+    assert talk.stream.awaited == ()
+    talk.ack(LISTENER)
+    assert talk.stream.applied == talk.serial
+
+
 def test_a_cluster_stays_until_the_listener_that_replaces_its_routes_has_its_own() -> None:
     talk = envoy_like(full("a", b"->a"))
     after = ResourceSet(

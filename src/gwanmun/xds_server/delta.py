@@ -271,6 +271,8 @@ class Stream:
                 need.name in subscription.held or need.name in subscription.rejected
             ):
                 return
+            elif subscription.is_settled(self._current(need.type_url)[need.name]):
+                return  # it changed and changed back: nothing will be sent that could be accepted
         self._awaited[need] = waiting
 
     def _await_of_known(self, subscription: Subscription) -> None:

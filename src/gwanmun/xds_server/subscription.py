@@ -197,6 +197,12 @@ class Subscription:
         self.outstanding = Response(self.type_url, nonce, tuple(upserts), tuple(removed))
         return self.outstanding
 
+    def is_settled(self, wanted: Resource) -> bool:
+        """The client has taken or refused just this, so that it is not sent, marked or not."""
+        refused = self.rejected.get(wanted.name)
+        known = (self.held.get(wanted.name), refused.version if refused else None)
+        return wanted.name not in self.forced and wanted.version in known
+
     def _differs(self, wanted: Resource) -> bool:
         refused = self.rejected.get(wanted.name)
         if self.held.get(wanted.name) == wanted.version:
