@@ -408,7 +408,7 @@ fn end_among_escapes(text: &[u8], from: usize) -> Option<usize> {
     while at + BLOCK <= text.len() {
         let (second_last, last, block) = (&text[at - 2..][..BLOCK], &text[at - 1..][..BLOCK], &text[at..][..BLOCK]);
         // A quote behind exactly one backslash is escaped, whatever came before. Any other has to be looked at. The
-        // loop has no branches and works on bytes, so the compiler makes vector instructions of it.
+        // loop has no branches, so the compiler makes vector instructions of it.
         let doubtful = (0..BLOCK).fold(false, |doubt, index| {
             let escaped_once = (last[index] == b'\\') & (second_last[index] != b'\\');
             doubt | ((block[index] == b'"') & !escaped_once)
