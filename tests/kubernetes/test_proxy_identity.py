@@ -55,7 +55,10 @@ class Client:
             credentials = grpc.ssl_channel_credentials(self.authority.encode())
             options = [("grpc.ssl_target_name_override", SERVER_NAME), ("grpc.use_local_subchannel_pool", 1)]
             async with grpc.aio.secure_channel(f"{self.address}:18000", credentials, options=options) as channel:
-                return await _first_answer(channel, metadata, TYPES[kind], names)
+                # grpc says INTERNAL of a request that it could not write since the stream had been refused meanwhile.
+                while (answer := await _first_answer(channel, metadata, TYPES[kind], names)) is grpc.StatusCode.INTERNAL:
+                    pass
+                return answer
 
     async def token(self, namespace: str, account: str, *more: str, audience: str = TOKEN_AUDIENCE) -> Metadata:
         text = await self.world.cluster.kubectl("create", "token", account, "-n", namespace, f"--audience={audience}", *more)
