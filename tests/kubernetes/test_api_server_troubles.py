@@ -97,7 +97,7 @@ async def plane(
         arguments = (
             f"--kubeconfig={config}",
             f"--namespace={system}",
-            f"--instance={name}",
+            f"--instance={system}.{name}",  # as the chart has it, whose roles grant the Lease of this name
             f"--controller-name={name}.example/gateway",
             f"--xds-address={cluster.host_address}:{port}",
             "--proxy-replicas=1",
