@@ -21,6 +21,7 @@ from tests.kubernetes.cluster.kube import ApiError, Kube
 from tests.kubernetes.front import EXPIRED, Asked, Front, Held, Instead, Late, Torn, Trouble, failure, front, response
 from tests.kubernetes.test_controller import MANIFESTS, Running, served
 
+from gwanmun.app.controller import lease_name
 from gwanmun.sim.load import Load, Tally, Target, http_request
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
@@ -313,7 +314,7 @@ async def renewed(plane: Plane) -> None:
     """The Lease is renewed once more, by the one that has it."""
 
     async def at() -> str:
-        lease = await plane.cluster.get("lease", "gwanmun-controller", f"{plane.name}-system")
+        lease = await plane.cluster.get("lease", lease_name(f"{plane.name}-system.{plane.name}"), f"{plane.name}-system")
         return str(lease["spec"]["renewTime"])
 
     before = await at()
@@ -742,7 +743,7 @@ async def test_an_event_tells_once_what_a_person_should_see(steady: Steady) -> N
 # Rights.
 
 
-CLUSTER_WIDE = {"namespaces", "nodes", "gatewayclasses", "gatewayclassconfigs", "tokenreviews"}
+CLUSTER_WIDE = {"namespaces", "nodes", "gatewayclasses", "gatewayclassconfigs", "tokenreviews", "customresourcedefinitions"}
 """What belongs to no namespace."""
 
 
