@@ -229,7 +229,7 @@ class Graph:
         return value
 
     def _collect_all(self, cell: _Cell, keys: _Cell) -> dict[Any, Any]:
-        return {key: self._use(cell, self._cell(cell.fn, (key,), None)) for key in self._use(cell, keys)}  # type: ignore[arg-type]
+        return {key: self._use(cell, self._cell(cell.fn, (key,), None)) for key in self._use(cell, keys)}  # type: ignore[arg-type]  # not None
 
     def _recollect(self, cell: _Cell, keys: _Cell) -> dict[Any, Any]:
         """The dict over other keys than before: entries that stay are neither looked up nor linked anew."""
@@ -244,13 +244,13 @@ class Graph:
             if found is _NOTHING:
                 if key in value:
                     continue
-                found = self._use(cell, self._cell(cell.fn, (key,), None))  # type: ignore[arg-type]
+                found = self._use(cell, self._cell(cell.fn, (key,), None))  # type: ignore[arg-type]  # not None
                 added += 1
             value[key] = found
         value.update((key, entry) for key, entry in fresh.items() if key in value)
         if len(value) - added < len(old):
             for key in old.keys() - value.keys():
-                entry = self._cell(cell.fn, (key,), None)  # type: ignore[arg-type]
+                entry = self._cell(cell.fn, (key,), None)  # type: ignore[arg-type]  # not None
                 cell.deps.pop(entry, None)
                 self._unlink(cell, entry)
         return value

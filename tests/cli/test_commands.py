@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway_class import GATEWAY_CLASS
 from gwanmun.cli.main import main
 from gwanmun.infra.rundir import run_directory
 
-GOOD = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwanmun}
-spec: {controllerName: gwanmun.dev/gateway-controller}
+GOOD = (
+    GATEWAY_CLASS
+    + """\
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -43,6 +42,7 @@ kind: Service
 metadata: {name: vllm}
 spec: {ports: [{port: 8000}]}
 """
+)
 BOUND = ("--bind", "default/vllm=127.0.0.1:9")
 URL = "http://a.example.com/v1/chat/completions"
 

@@ -38,7 +38,7 @@ def renewed(text: str) -> str:
 
 def commands() -> Mapping[str, click.Command]:
     group = typer.main.get_command(app)
-    return group.commands  # type: ignore[attr-defined,no-any-return]
+    return group.commands  # type: ignore[attr-defined,no-any-return]  # a group
 
 
 def _command_line() -> str:

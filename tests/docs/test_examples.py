@@ -272,7 +272,7 @@ async def _shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 class _Shouter(asyncio.DatagramProtocol):
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]  # always one of these
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
@@ -280,7 +280,7 @@ class _Shouter(asyncio.DatagramProtocol):
 
 
 async def _say(address: str, port: int, **tls: object) -> bytes:
-    reader, writer = await asyncio.open_connection(address, port, **tls)  # type: ignore[arg-type]
+    reader, writer = await asyncio.open_connection(address, port, **tls)  # type: ignore[arg-type]  # only TLS options
     writer.write(b"hello\n")
     await writer.drain()
     answer = await asyncio.wait_for(reader.readline(), 10)

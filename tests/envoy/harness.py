@@ -144,7 +144,7 @@ _ADS = {"ads": {}, "resource_api_version": "V3"}
 
 def made(message: Message, *needs: Need) -> Resource:
     """A resource of a message that has a name of its own."""
-    name = getattr(message, "cluster_name", "") or message.name  # type: ignore[attr-defined]
+    name = getattr(message, "cluster_name", "") or message.name  # type: ignore[attr-defined]  # all kinds have one
     return resource(name, serialize(message), needs)
 
 

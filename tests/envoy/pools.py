@@ -161,7 +161,7 @@ class Serving:
             if (key.kind, key.name) == (kind, name):
                 return {
                     parent.parent_ref.name: {one.type: (one.status, one.reason) for one in parent.conditions}
-                    for parent in status.parents  # type: ignore[union-attr]
+                    for parent in status.parents  # type: ignore[union-attr]  # a pool's
                 }
         return {}
 
@@ -217,4 +217,4 @@ def _options(model: Model, places: dict[str, int]) -> Options:
         for key in model.gateways
         if isinstance(key, NamespacedName)
     }
-    return Options(bindings=bindings, module_path=str(MODULE) if MODULE.exists() else None)  # type: ignore[arg-type]
+    return Options(bindings=bindings, module_path=str(MODULE) if MODULE.exists() else None)  # type: ignore[arg-type]  # tcp or udp

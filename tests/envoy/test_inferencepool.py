@@ -176,7 +176,7 @@ async def test_a_closed_pool_serves_nothing_without_its_picker(tmp_path: Path) -
     async with serving(tmp_path, PRIMARY, routes={"r": route("r", "/", "primary")}) as s, s.client() as client:
         picker = s.pickers["primary"]
         for mood, status in {"fails": 503, "picks nothing": 503, "sheds": 429, "picks": 200}.items():
-            picker.mood = mood  # type: ignore[assignment]
+            picker.mood = mood  # type: ignore[assignment]  # a Mood
             for content in (BODY, LONG):
                 assert (await post(client, content=content)).status == status, mood
             assert (await ask(client)).status == status, mood
@@ -193,7 +193,7 @@ async def test_an_open_pool_is_served_whatever_its_picker_does(tmp_path: Path) -
     async with serving(tmp_path, SECONDARY, routes={"r": route("r", "/", "secondary")}) as s, s.client() as client:
         picker = s.pickers["secondary"]
         for mood in ("fails", "picks nothing", "silent", "picks"):
-            picker.mood = mood  # type: ignore[assignment]
+            picker.mood = mood  # type: ignore[assignment]  # a Mood
             answers = await asyncio.gather(post(client), post(client, content=LONG), ask(client))
             assert [answer.saw["body"].encode() for answer in answers] == [BODY, LONG, b""], mood
         picker.says = "127.1.9.9:1"

@@ -34,7 +34,7 @@ def with_l4(base: Model, protocol: str, **ports: int | None) -> Model:
     for name, port in ports.items():
         key = cluster_key(name, protocol)
         where = [] if port is None else [Endpoint(LOOPBACK, port)]
-        base = with_backend(base, Backend(key, protocol), *where)  # type: ignore[arg-type]
+        base = with_backend(base, Backend(key, protocol), *where)  # type: ignore[arg-type]  # a Protocol
     return base
 
 

@@ -5,16 +5,15 @@ import json
 
 import pytest
 
+from gateway_class import GATEWAY_CLASS
 from gwanmun.api.load import load_text
 from gwanmun.explain import Explanation, Request, explain
 from gwanmun.resolve.model import resolve
 from gwanmun.resources import Snapshot, key_of
 
-BASE = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwanmun}
-spec: {controllerName: gwanmun.dev/gateway-controller}
+BASE = (
+    GATEWAY_CLASS
+    + """\
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -36,6 +35,7 @@ kind: Backend
 metadata: {name: b}
 spec: {endpoints: [{address: 10.0.0.3, port: 8000}]}
 """
+)
 A, B = (f"{{group: gwanmun.dev, kind: Backend, name: {name}}}" for name in "ab")
 
 
@@ -70,7 +70,7 @@ def rule(match: str = "", backends: str = A, more: str = "") -> str:
 
 def why_not(match: str, url: str = "http://one.example.com/v1", **more: str) -> str:
     """Why a rule with this match does not take a request; empty where it does."""
-    [verdict] = asked(route(rule(match)), url, **more).verdicts  # type: ignore[arg-type]
+    [verdict] = asked(route(rule(match)), url, **more).verdicts  # type: ignore[arg-type]  # of `asked`
     return verdict.why_not
 
 

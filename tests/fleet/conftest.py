@@ -21,7 +21,7 @@ from gwanmun.app.proxy import Proxy, ProxyOptions
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A short path, as the paths of sockets have to be; pytest's own are too long."""
-    path = Path(tempfile.mkdtemp(prefix="gwp-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="gwp-"))
     yield path
     shutil.rmtree(path)
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fleet.test_objects import INPUTS, OPTIONS, loaded
+from gateway_class import GATEWAY_CLASS
 from gwanmun.api import Gateway, ListenerSet
 from gwanmun.api.load import load_text
 from gwanmun.app.fleets import Fleets
@@ -99,11 +100,9 @@ spec:
   listeners:
     - {{name: a, protocol: HTTPS, port: 443, hostname: {name}.example.com, tls: {{certificateRefs: [{{name: shared}}]}}}}
 """
-MORE = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwanmun}
-spec: {controllerName: gwanmun.dev/gateway-controller}
+MORE = (
+    GATEWAY_CLASS
+    + """\
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: ListenerSet
@@ -114,6 +113,7 @@ spec:
     - {name: b, protocol: HTTPS, port: 443, hostname: b.example.com, tls: {certificateRefs: [{name: shared}]}}
     - {name: c, protocol: HTTPS, port: 443, hostname: c.example.com, tls: {certificateRefs: [{name: its-own}]}}
 """
+)
 OLD = SHARING.format(name="old", namespace="ai", created="2026-01-01T00:00:00Z")
 YOUNG = SHARING.format(name="young", namespace="ai", created="2026-01-02T00:00:00Z")
 ELSEWHERE = SHARING.format(name="elsewhere", namespace="far", created="2026-01-01T00:00:00Z")

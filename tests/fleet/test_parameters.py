@@ -79,7 +79,7 @@ class Blind:
 
 def test_the_class_says_what_to_grant() -> None:
     controller = Controller(ControllerOptions(OPTIONS))
-    controller.provider = Blind()  # type: ignore[assignment]
+    controller.provider = Blind()  # type: ignore[assignment]  # a stand-in
     controller._snapshot = snapshot_of(CLASS)
     controller._resolution = Resolver(Settings()).update(controller._snapshot, frozenset())
     document = controller.document_of(ObjectKey("gateway.networking.k8s.io", "GatewayClass", "", "gwanmun"))

@@ -106,7 +106,7 @@ def token_of_envoy(pod: Pod) -> str:
 
 async def until_told(logs: Sequence[Mapping[str, Any]], event: str, message: str = "") -> None:
     async with asyncio.timeout(20):
-        while not any(one["event"] == event and message in one.get("message", "") for one in list(logs)):  # noqa: ASYNC110
+        while not any(one["event"] == event and message in one.get("message", "") for one in list(logs)):  # noqa: ASYNC110  logs tell nobody
             await asyncio.sleep(0.02)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway_class import GATEWAY_CLASS
 from golden.material import with_material
 from golden.rendering import render
 from gwanmun.api.load import load_text
@@ -17,12 +18,7 @@ from gwanmun.resources.snapshot import key_of
 
 HERE = Path(__file__).parent
 INPUTS = sorted(HERE.glob("*/*.in.yaml"))
-CLASS = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwanmun}
-spec: {controllerName: gwanmun.dev/gateway-controller}
-"""
+CLASS = GATEWAY_CLASS
 """The class that inputs may use without declaring it; it is not shown."""
 
 

@@ -16,7 +16,7 @@ from gwanmun.infra.rundir import RunDir, run_directory
 @pytest.fixture
 async def runtime() -> AsyncIterator[Path]:
     """A short path, as the paths of sockets have to be; pytest's own are too long."""
-    path = Path(tempfile.mkdtemp(prefix="gw-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="gw-"))
     yield path
     for rundir in (path / "gwanmun").glob("*"):
         await down(RunDir(rundir, rundir.name), grace=timedelta())

@@ -1,6 +1,7 @@
 """The wrong Envoy and the wrong module are told apart from the right ones, in words."""
 
 import platform
+import signal
 from pathlib import Path
 
 import pytest
@@ -88,4 +89,4 @@ def test_a_process_id_used_again_is_another_process() -> None:
     assert own is not None
     assert is_alive(own)
     assert not is_alive(Process(1, "another boot/1"))
-    assert send(Process(1, "another boot/1"), 9) is False  # type: ignore[arg-type]
+    assert send(Process(1, "another boot/1"), signal.SIGCONT) is False

@@ -129,7 +129,7 @@ async def test_next_control_plane_adopts_what_the_last_one_left(rundir: RunDir, 
 
 
 def client_connections(client: httpx.AsyncClient) -> int:
-    return len(client._transport._pool.connections)  # type: ignore[attr-defined]
+    return len(client._transport._pool.connections)  # type: ignore[attr-defined]  # httpx says it nowhere else
 
 
 async def test_ports_are_remembered_while_envoy_runs(rundir: RunDir, binary: EnvoyBinary, port: int) -> None:
@@ -294,7 +294,7 @@ async def refused(port: int) -> None:
 
 async def reaches(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110  what is awaited tells nobody
             await asyncio.sleep(0.01)
 
 

@@ -30,7 +30,7 @@ def plan(
 
     return plan_ports(
         gateways,
-        options=PortOptions(**options),  # type: ignore[arg-type]
+        options=PortOptions(**options),  # type: ignore[arg-type]  # options by name
         previous=previous.bindings if previous else {},
         unusable=in_use,
     )

@@ -61,7 +61,7 @@ async def test_a_killed_control_plane_is_replaced_under_load(runtime: Path, tmp_
         await first.wait()
     served = len(answers)
     async with asyncio.timeout(10):
-        while len(answers) < served + 100:  # noqa: ASYNC110
+        while len(answers) < served + 100:  # noqa: ASYNC110  a list tells nobody
             await asyncio.sleep(0.01)
     async with control_plane(tmp_path, runtime, port, "two") as (_, said):
         assert said[0] == f"Adopted(pid={pid})"

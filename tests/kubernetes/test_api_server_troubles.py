@@ -19,7 +19,7 @@ import yaml
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.cluster.kube import ApiError, Kube
 from tests.kubernetes.front import EXPIRED, Asked, Front, Held, Instead, Late, Torn, Trouble, failure, front, response
-from tests.kubernetes.test_controller import MANIFESTS, Running, served
+from tests.kubernetes.test_controller import Running, of_class, served
 
 from gwanmun.app.controller import lease_name
 from gwanmun.sim.load import Load, Tally, Target, http_request
@@ -45,9 +45,7 @@ class Plane:
     @property
     def manifests(self) -> str:
         """A Gateway `gw` of our class that serves `echo`."""
-        return MANIFESTS.replace("gatewayClassName: gwanmun", f"gatewayClassName: {self.name}").replace(
-            "replicas: 2", "replicas: 1"
-        )
+        return of_class(self.name).replace("replicas: 2", "replicas: 1")
 
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.running.log.read_text().splitlines() if line.startswith("{")]

@@ -23,7 +23,7 @@ SYSTEM = "gwanmun-system"
 AUDIENCE = "gwanmun-xds"
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
-MANIFESTS = """
+ROUTED = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: gw}
@@ -31,6 +31,20 @@ spec:
   gatewayClassName: gwanmun
   listeners: [{name: http, port: 80, protocol: HTTP}]
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: echo}
+spec: {selector: {app: echo}, ports: [{port: 8080, targetPort: 3000}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: echo}
+spec:
+  parentRefs: [{name: gw}]
+  rules: [{backendRefs: [{name: echo, port: 8080}]}]
+"""
+"""A Gateway that leads to the pods of `echo`."""
+ECHO = """---
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: echo}
@@ -48,19 +62,13 @@ spec:
         - {name: NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
         readinessProbe: {httpGet: {path: /health, port: 3000}}
         lifecycle: {preStop: {sleep: {seconds: 1}}}
----
-apiVersion: v1
-kind: Service
-metadata: {name: echo}
-spec: {selector: {app: echo}, ports: [{port: 8080, targetPort: 3000}]}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: echo}
-spec:
-  parentRefs: [{name: gw}]
-  rules: [{backendRefs: [{name: echo, port: 8080}]}]
 """
+MANIFESTS = ROUTED + ECHO
+
+
+def of_class(name: str, manifests: str = MANIFESTS) -> str:
+    """The same for a GatewayClass of another name."""
+    return manifests.replace("gatewayClassName: gwanmun", f"gatewayClassName: {name}")
 
 
 class Running:

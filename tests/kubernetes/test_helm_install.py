@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.test_controller import MANIFESTS, load
+from tests.kubernetes.test_controller import load, of_class
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -143,7 +143,7 @@ async def test_pods_are_admitted_where_the_restricted_level_is_enforced(installe
 
 
 async def test_new_proxies_and_new_controllers_cost_no_request(installed: Cluster, namespace: str) -> None:
-    manifests = MANIFESTS.replace("gatewayClassName: gwanmun", f"gatewayClassName: {CLASS}")
+    manifests = of_class(CLASS)
     await installed.kubectl("apply", "-n", namespace, "-f", "-", stdin=manifests)
 
     async def address() -> str:

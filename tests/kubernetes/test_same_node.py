@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.kubernetes.installed import Installed
+from tests.kubernetes.test_controller import ROUTED, of_class
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
@@ -21,26 +22,7 @@ MOST = 0.97
 SOME = 0.1
 """The share that each of several pods gets at least that are as good as one another."""
 
-MANIFESTS = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: gw}
-spec:
-  gatewayClassName: kgateway
-  listeners: [{name: http, port: 80, protocol: HTTP}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: echo}
-spec: {selector: {app: echo}, ports: [{port: 8080, targetPort: 3000}]}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: echo}
-spec:
-  parentRefs: [{name: gw}]
-  rules: [{backendRefs: [{name: echo, port: 8080}]}]
-"""
+MANIFESTS = of_class("kgateway", ROUTED)
 POD = """
 apiVersion: v1
 kind: Pod

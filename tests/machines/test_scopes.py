@@ -42,16 +42,20 @@ def route(name: str, parent: str, service: str, weight: int = 1) -> Any:
 def service(name: str, address: str, **spec: Any) -> list[Any]:
     return [
         obj("", "Service", name, spec={"ports": [{"port": 80}], **spec}),
-        obj(
-            "discovery.k8s.io",
-            "EndpointSlice",
-            f"{name}-x",
-            metadata={"labels": {"kubernetes.io/service-name": name}},
-            addressType="IPv4",
-            ports=[{"port": 8000}],
-            endpoints=[{"addresses": [address], "zone": "east"}, {"addresses": ["10.9.9.9"], "zone": "west"}],
-        ),
+        slice_of(name, {"addresses": [address], "zone": "east"}, {"addresses": ["10.9.9.9"], "zone": "west"}),
     ]
+
+
+def slice_of(name: str, *endpoints: dict[str, Any]) -> Any:
+    return obj(
+        "discovery.k8s.io",
+        "EndpointSlice",
+        f"{name}-x",
+        metadata={"labels": {"kubernetes.io/service-name": name}},
+        addressType="IPv4",
+        ports=[{"port": 8000}],
+        endpoints=list(endpoints),
+    )
 
 
 class World:
@@ -97,16 +101,8 @@ def scopes_of(steps: list[Update | ScopeKey]) -> list[str]:
 
 def pods(name: str, *pods: tuple[str, str], **hints: Any) -> Any:
     """The slice of a Service with (address, node) of each of its pods, all in the zone east."""
-    endpoints = [{"addresses": [address], "zone": "east", "nodeName": node, **hints} for address, node in pods]
-    return obj(
-        "discovery.k8s.io",
-        "EndpointSlice",
-        f"{name}-x",
-        metadata={"labels": {"kubernetes.io/service-name": name}},
-        addressType="IPv4",
-        ports=[{"port": 8000}],
-        endpoints=endpoints,
-    )
+    places = ({"addresses": [address], "zone": "east", "nodeName": node, **hints} for address, node in pods)
+    return slice_of(name, *places)
 
 
 def nearest(resources: ResourceSet, name: str = "ai/one:80") -> set[str]:

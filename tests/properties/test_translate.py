@@ -120,7 +120,7 @@ def gateways(draw: st.DrawFn) -> dict[NamespacedName, Gateway]:
     return found
 
 
-BACKENDS = [Backend(one, one.protocol, prefer=prefer) for one in CLUSTERS for prefer in (None, "node")]  # type: ignore[arg-type]
+BACKENDS = [Backend(one, one.protocol, prefer=prefer) for one in CLUSTERS for prefer in (None, "node")]  # type: ignore[arg-type]  # of ir.Prefer
 backends = st.lists(st.sampled_from(BACKENDS), unique_by=lambda backend: backend.key).map(
     lambda found: {backend.key: backend for backend in found}
 )
@@ -161,7 +161,7 @@ def bound(advertised: int, module: bool, zone: str) -> Options:
         for transport in ("tcp", "udp")
     }
     path = "/module.so" if module else None
-    return Options(bindings, path, zone, shard_threshold=3, shards=4)  # type: ignore[arg-type]
+    return Options(bindings, path, zone, shard_threshold=3, shards=4)  # type: ignore[arg-type]  # tcp or udp
 
 
 options = st.builds(bound, st.sampled_from([0, 8000]), st.booleans(), st.sampled_from(["", "z"]))

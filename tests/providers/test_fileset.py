@@ -17,7 +17,7 @@ def put(files: FileSet, path: str, *documents: str) -> FileSet:
 def declared(files: FileSet) -> dict[str, str]:
     """Names and values of the ConfigMaps."""
     objects, _ = files.objects()
-    return {key.name: obj.data["v"] for key, obj in objects.items()}  # type: ignore[union-attr]
+    return {key.name: obj.data["v"] for key, obj in objects.items()}  # type: ignore[union-attr]  # ConfigMaps
 
 
 def test_a_file_read_anew_says_what_it_says_now() -> None:

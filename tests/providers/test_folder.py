@@ -18,7 +18,7 @@ def config(name: str, value: str = "1") -> str:
 
 
 def said(changes: Changes) -> dict[str, str | None]:
-    return {key.name: None if obj is None else obj.data["v"] for key, obj in changes.objects.items()}  # type: ignore[union-attr]
+    return {key.name: None if obj is None else obj.data["v"] for key, obj in changes.objects.items()}  # type: ignore[union-attr]  # ConfigMaps
 
 
 def messages(changes: Changes) -> list[str]:

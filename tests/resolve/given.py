@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from gateway_class import GATEWAY_CLASS
 from gwanmun import ir
 from gwanmun.api import Object
 from gwanmun.api.load import load_text
@@ -12,11 +13,9 @@ from gwanmun.resources import Snapshot, key_of
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 
-BASE = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwanmun}
-spec: {controllerName: gwanmun.dev/gateway-controller}
+BASE = (
+    GATEWAY_CLASS
+    + """\
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -36,6 +35,7 @@ metadata: {name: b, namespace: ai}
 spec: {ports: [{name: http, port: 8000}]}
 ---
 """
+)
 
 
 def objects(text: str) -> dict[ObjectKey, Object]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from gateway_class import GATEWAY_CLASS
 from gwanmun.app.standalone import Standalone, StandaloneOptions
 from gwanmun.sim.server import SimServer
 from gwanmun.sim.spec import SimSpec
@@ -16,12 +17,7 @@ from gwanmun.sim.spec import SimSpec
 ADDRESS = "127.0.3.1"
 HOST = "a.example.com"
 
-CLASS = """\
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwanmun}
-spec: {controllerName: gwanmun.dev/gateway-controller}
-"""
+CLASS = GATEWAY_CLASS
 
 
 def gateway(port: int, *, name: str = "gw", tls: str = "") -> str:
@@ -120,7 +116,7 @@ class Served:
     async def answers(self, path: str = "/", *, by: str) -> None:
         """Wait until that server answers the path: connections are opened in order, but not all at once."""
         async with self.client() as client, asyncio.timeout(20):
-            while (response := await client.get(path)).headers.get("x-served-by") != by:  # noqa: ASYNC110
+            while (response := await client.get(path)).headers.get("x-served-by") != by:  # noqa: ASYNC110  Envoy tells nobody
                 await asyncio.sleep(0.02)
             assert response.status_code == 200
 
@@ -130,7 +126,7 @@ async def served(
     folder: Path, texts: Mapping[str, str], *, port: int, address: str = ADDRESS, **options: Any
 ) -> AsyncIterator[Served]:
     """Serve these files, by name without suffix, until the block ends."""
-    folder.mkdir(exist_ok=True)  # noqa: ASYNC240
+    folder.mkdir(exist_ok=True)  # noqa: ASYNC240  a moment, and nobody waits
     write(folder, texts)
     standalone = Standalone(
         StandaloneOptions(paths=(folder,), address=address, **{"concurrency": 1, "drain_seconds": 0, **options})

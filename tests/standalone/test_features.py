@@ -82,7 +82,7 @@ class World:
 
 def manifests(ports: dict[str, int], servers: dict[str, int], authority: Authority) -> dict[str, str]:
     """By file. The Gateway `gw` has a listener of each kind, `limited` is of a class with tight limits."""
-    l4 = "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{parentRefs: [{{name: gw, sectionName: {name}}}], {more}rules: [{{backendRefs: [{ref}]}}]}}\n"  # noqa: E501
+    l4 = "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{parentRefs: [{{name: gw, sectionName: {name}}}], {more}rules: [{{backendRefs: [{ref}]}}]}}\n"  # noqa: E501  a template
     return {
         "gateways": f"""\
 {CLASS}---
@@ -238,7 +238,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        self.transport.sendto(data.upper(), addr)  # type: ignore[attr-defined]
+        self.transport.sendto(data.upper(), addr)  # type: ignore[attr-defined]  # of a datagram endpoint
 
 
 async def websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

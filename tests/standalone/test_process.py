@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -113,30 +114,39 @@ async def folder(directory: Path) -> AsyncIterator[tuple[Path, int]]:
             await end((manifests,))
 
 
+@dataclass
+class Up:
+    """A gateway that serves `manifests` on `port`, with the process id of its Envoy."""
+
+    manifests: Path
+    port: int
+    command: Running
+    envoy: int
+
+
+@asynccontextmanager
+async def serving_up(directory: Path, *options: str, drain_seconds: int = 1) -> AsyncIterator[Up]:
+    """`gwanmun up` of a `folder`, when it serves."""
+    arguments = ("--address", ADDRESS, "--drain-seconds", str(drain_seconds), *options)
+    async with folder(directory) as (manifests, port), running("up", str(manifests), *arguments) as up:
+        yield Up(manifests, port, up, int((await up.says(r"Envoy serves \(process (\d+)"))[1]))
+
+
 async def test_interrupted_it_drains_and_leaves_nothing(tmp_path: Path) -> None:
-    async with (
-        folder(tmp_path) as (manifests, port),
-        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as up,
-    ):
-        await up.says(rf"listens on {ADDRESS}:{port}")
-        envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
-        up.process.send_signal(signal.SIGINT)
-        assert await up.ended() == 0
-        assert "draining" in up.text
-        assert "Traceback" not in up.text
-        assert not alive(envoy)
+    async with serving_up(tmp_path) as up:
+        await up.command.says(rf"listens on {ADDRESS}:{up.port}")
+        up.command.process.send_signal(signal.SIGINT)
+        assert await up.command.ended() == 0
+        assert "draining" in up.command.text
+        assert "Traceback" not in up.command.text
+        assert not alive(up.envoy)
 
 
 async def test_a_second_one_is_told_of_the_first(tmp_path: Path) -> None:
-    async with (
-        folder(tmp_path) as (manifests, _),
-        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as first,
-    ):
-        await first.says("Envoy serves")
-        async with running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as second:
-            assert await second.ended() == 2
-            assert len(second.lines) == 1
-            assert f"already serves {manifests} (process {first.process.pid})" in second.text
+    async with serving_up(tmp_path) as first, running("up", str(first.manifests), "--address", ADDRESS) as second:
+        assert await second.ended() == 2
+        assert len(second.lines) == 1
+        assert f"already serves {first.manifests} (process {first.command.process.pid})" in second.text
 
 
 async def test_killed_outright_it_leaves_envoy_serving_for_the_next(tmp_path: Path) -> None:
@@ -165,86 +175,65 @@ async def test_killed_outright_it_leaves_envoy_serving_for_the_next(tmp_path: Pa
 
 
 async def test_a_killed_ones_envoy_is_ended_by_down(tmp_path: Path) -> None:
-    async with folder(tmp_path) as (manifests, _):
-        async with running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as up:
-            envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
-            up.process.kill()
-            await up.ended()
-        async with running("down", str(manifests)) as down:
+    async with serving_up(tmp_path) as up:
+        up.command.process.kill()
+        await up.command.ended()
+        async with running("down", str(up.manifests)) as down:
             assert await down.ended() == 0
-            assert f"ended Envoy (process {envoy})" in down.text
-        assert not alive(envoy)
-        assert await end((manifests,)) == [f"nothing serves {manifests}"]
+            assert f"ended Envoy (process {up.envoy})" in down.text
+        assert not alive(up.envoy)
+        assert await end((up.manifests,)) == [f"nothing serves {up.manifests}"]
 
 
 @asynccontextmanager
-async def unfinished_request(port: int) -> AsyncIterator[None]:
+async def unfinished_request(up: Up) -> AsyncIterator[None]:
     """A request whose body never comes: it stays in flight until somebody cuts it."""
-    _, writer = await asyncio.open_connection(ADDRESS, port)
+    admin = Admin(run_directory(up.manifests, os.environ).admin_socket)
+    _, writer = await asyncio.open_connection(ADDRESS, up.port)
     writer.write(b"POST / HTTP/1.1\r\nhost: a.example.com\r\ncontent-length: 9\r\n\r\n")
     await writer.drain()
+    async with asyncio.timeout(20):
+        while not await admin.unfinished():  # noqa: ASYNC110  Envoy tells nobody
+            await asyncio.sleep(0.02)
     try:
         yield
     finally:
         writer.close()
 
 
-async def in_flight(manifests: Path) -> None:
-    admin = Admin(run_directory(manifests, os.environ).admin_socket)
-    async with asyncio.timeout(20):
-        while not await admin.unfinished():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
 async def test_interrupted_twice_it_ends_at_once_and_says_what_was_cut(tmp_path: Path) -> None:
-    async with (
-        folder(tmp_path) as (manifests, port),
-        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "600") as up,
-    ):
-        envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
-        async with unfinished_request(port):
-            await in_flight(manifests)
-            up.process.send_signal(signal.SIGINT)
-            await up.says("draining for up to 600 s")
-            assert alive(envoy)
-            up.process.send_signal(signal.SIGINT)
-            assert await up.ended() == 0
-        assert "1 requests or connections had not ended and were cut" in up.text
-        assert not alive(envoy)
+    async with serving_up(tmp_path, drain_seconds=600) as up, unfinished_request(up):
+        up.command.process.send_signal(signal.SIGINT)
+        await up.command.says("draining for up to 600 s")
+        assert alive(up.envoy)
+        up.command.process.send_signal(signal.SIGINT)
+        assert await up.command.ended() == 0
+        assert "1 requests or connections had not ended and were cut" in up.command.text
+        assert not alive(up.envoy)
 
 
 async def test_down_waits_as_long_as_up_lets_requests_finish(tmp_path: Path) -> None:
-    async with (
-        folder(tmp_path) as (manifests, port),
-        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "600") as up,
-    ):
-        envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
-        async with unfinished_request(port):
-            await in_flight(manifests)
-            async with running("down", str(manifests)) as down:
-                await down.says(rf"waiting for gwanmun \(process {up.process.pid}\) to end; requests may finish for 600 s")
-                await up.says("draining for up to 600 s")
-                up.process.send_signal(signal.SIGINT)  # or this test would take as long
-                assert await down.ended() == 0
-                assert f"ended gwanmun (process {up.process.pid})" in down.text
-        assert await up.ended() == 0
-        assert not alive(envoy)
+    async with serving_up(tmp_path, drain_seconds=600) as up, unfinished_request(up):
+        pid = up.command.process.pid
+        async with running("down", str(up.manifests)) as down:
+            await down.says(rf"waiting for gwanmun \(process {pid}\) to end; requests may finish for 600 s")
+            await up.command.says("draining for up to 600 s")
+            up.command.process.send_signal(signal.SIGINT)  # or this test would take as long
+            assert await down.ended() == 0
+            assert f"ended gwanmun (process {pid})" in down.text
+        assert await up.command.ended() == 0
+        assert not alive(up.envoy)
 
 
 async def test_who_watches_is_told_of_the_end(tmp_path: Path) -> None:
-    async with (
-        folder(tmp_path) as (manifests, _),
-        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "0") as up,
-    ):
-        await up.says("Envoy serves")
-        async with running("status", str(manifests), "--watch") as watch:
-            await watch.says("HTTPRoute")
-            await watch.says(r"default/good:\d+\|kind=Backend=gwanmun.dev +1 of 1")
-            up.process.send_signal(signal.SIGINT)
-            assert await up.ended() == 0
-            assert await watch.ended() == 2
-            assert "no gateway serves" in watch.lines[-1]
-        assert "Traceback" not in up.text + watch.text
+    async with serving_up(tmp_path, drain_seconds=0) as up, running("status", str(up.manifests), "--watch") as watch:
+        await watch.says("HTTPRoute")
+        await watch.says(r"default/good:\d+\|kind=Backend=gwanmun.dev +1 of 1")
+        up.command.process.send_signal(signal.SIGINT)
+        assert await up.command.ended() == 0
+        assert await watch.ended() == 2
+        assert "no gateway serves" in watch.lines[-1]
+        assert "Traceback" not in up.command.text + watch.text
 
 
 async def test_a_port_that_becomes_free_is_taken(tmp_path: Path) -> None:
@@ -268,23 +257,20 @@ async def test_a_folder_without_manifests_is_told_so(tmp_path: Path) -> None:
 
 
 async def test_logs_for_programs_say_all_that_people_are_told(tmp_path: Path) -> None:
-    async with (
-        folder(tmp_path) as (manifests, port),
-        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "0", "--log-format", "json") as up,
-    ):
+    async with serving_up(tmp_path, "--log-format", "json", drain_seconds=0) as up:
 
         async def said(event: str, message: str) -> None:
             def there() -> bool:
-                lines = [json.loads(line) for line in up.lines]
+                lines = [json.loads(line) for line in up.command.lines]
                 return any(line["event"] == event and message in line["message"] for line in lines if "message" in line)
 
-            await until(there, lambda: up.text, 60)
+            await until(there, lambda: up.command.text, 60)
 
-        await said("listening", f"listens on {ADDRESS}:{port}")
+        await said("listening", f"listens on {ADDRESS}:{up.port}")
         await said("gateway", "Envoy serves")
-        (manifests / "b.yaml").write_text(route("bad", to("nobody"), host="b.example.com"))
+        (up.manifests / "b.yaml").write_text(route("bad", to("nobody"), host="b.example.com"))
         await said("problem", "BackendNotFound")
-        (manifests / "b.yaml").unlink()
+        (up.manifests / "b.yaml").unlink()
         await said("mended", "BackendNotFound")
 
 
@@ -311,25 +297,17 @@ async def test_it_serves_on_when_nobody_reads_what_it_says(tmp_path: Path) -> No
 
 
 async def test_the_number_of_workers_is_as_asked(tmp_path: Path) -> None:
-    async with (
-        folder(tmp_path) as (manifests, _),
-        running("up", str(manifests), "--address", ADDRESS, "--concurrency", "3") as up,
-    ):
-        envoy = int((await up.says(r"Envoy serves \(process (\d+)"))[1])
-        assert workers(envoy) == 3
+    async with serving_up(tmp_path, "--concurrency", "3") as up:
+        assert workers(up.envoy) == 3
 
 
 async def test_problems_are_said_once_and_their_end_too(tmp_path: Path) -> None:
-    async with (
-        folder(tmp_path) as (manifests, _),
-        running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as up,
-    ):
-        await up.says("Envoy serves")
-        (manifests / "b.yaml").write_text(route("bad", to("nobody"), host="b.example.com"))
-        await up.says("default/bad .*BackendNotFound")
-        (manifests / "b.yaml").unlink()
-        await up.says("mended: .*default/bad")
-        assert sum("BackendNotFound" in line and "mended" not in line for line in up.lines) == 1
+    async with serving_up(tmp_path) as up:
+        (up.manifests / "b.yaml").write_text(route("bad", to("nobody"), host="b.example.com"))
+        await up.command.says("default/bad .*BackendNotFound")
+        (up.manifests / "b.yaml").unlink()
+        await up.command.says("mended: .*default/bad")
+        assert sum("BackendNotFound" in line and "mended" not in line for line in up.command.lines) == 1
 
 
 async def test_without_privileges_ports_are_mapped_and_said_so(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ async def answered_by(port: int, host: str, server: str) -> None:
                 return ""  # not listening yet
 
         async with asyncio.timeout(60):
-            while await server_of_one() != server:  # noqa: ASYNC110
+            while await server_of_one() != server:  # noqa: ASYNC110  Envoy tells nobody
                 await asyncio.sleep(0.02)
 
 

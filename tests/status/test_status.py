@@ -25,7 +25,7 @@ metadata: {name: r, generation: 9}
 spec:
   parentRefs: [{name: gw, sectionName: web}, {name: gw, sectionName: nothing}]
   rules: [{backendRefs: [{name: nobody, port: 80}]}]
-"""  # noqa: E501
+"""  # noqa: E501  a manifest on one line
 
 
 def statuses() -> Statuses:

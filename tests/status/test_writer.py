@@ -42,7 +42,7 @@ def document(name: str, version: str, *controllers: str) -> bytes:
 
 def present(name: str, version: str, *controllers: str) -> Present:
     route = decode_json(document(name, version, *controllers), ROUTE)
-    return Present(route.api_version, name, version, 1, route.status)  # type: ignore[union-attr]
+    return Present(route.api_version, name, version, 1, route.status)  # type: ignore[union-attr]  # a route has one
 
 
 class SlowServer(KubeClient):

@@ -8,19 +8,17 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
-from gwanmun.infra.fleet.apply import Fleet, FleetClient, Owner, Problem
+from gwanmun.infra.fleet.apply import Fleet, FleetClient, Objects, Owner, Problem
 from gwanmun.infra.fleet.objects import OF_PARAMETERS
 from gwanmun.kube import ApiError, UnreachableError
 from gwanmun.names import NamespacedName
 
-Objects = Mapping[Owner, Sequence[dict[str, Any]]]
-"""By whom they are for: a Gateway, and the ListenerSets that add to it."""
 _RETRY_S: Final = (2.0, 60.0)
 """After the first failure in a row, and at most."""
 _AGAIN_S: Final = 600.0

@@ -4,7 +4,7 @@ Looks at Gateways that are ours, their parameters, and what there is of their Se
 them. What the objects are is `infra.fleet`'s business.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.kinds import canonical_group
 from gwanmun.api.listener import Listener
 from gwanmun.infra.fleet import FleetOptions, fleet_objects
-from gwanmun.infra.fleet.apply import Owner, Problem
+from gwanmun.infra.fleet.apply import Objects, Owner, Problem
 from gwanmun.infra.fleet.certificates import Issuer, certificates_for
 from gwanmun.infra.fleet.naming import fleet_name
 from gwanmun.infra.fleet.objects import provisional
@@ -25,9 +25,6 @@ from gwanmun.resolve.status import ListenerSetStatus
 from gwanmun.resources import Snapshot
 from gwanmun.resources.snapshot import GATEWAY_GROUP, IndexKey
 from gwanmun.status.placement import Placement, placement
-
-Objects = Mapping[Owner, tuple[dict[str, Any], ...]]
-"""By whom they are for: a Gateway, and the ListenerSets that add to it."""
 
 
 class ParametersKey(NamedTuple):

@@ -29,7 +29,7 @@ async def health_server(listen: str, watched: Watched) -> AsyncIterator[None]:
     """Answer on "address:port" until the block ends. Raises UserError where it cannot be bound."""
     address, _, port = listen.rpartition(":")
     try:
-        socket = listening_socket(int(port), "" if address in ("", "0.0.0.0", "::", "[::]") else address.strip("[]"))  # noqa: S104
+        socket = listening_socket(int(port), "" if address in ("", "0.0.0.0", "::", "[::]") else address.strip("[]"))  # noqa: S104  what is asked for
     except (OSError, ValueError) as error:
         raise UserError(f'--metrics-listen "{listen}": {error}') from None
     async with serving(_application(watched), socket):

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sys
+from collections.abc import Callable
 
 import structlog
 import typer
@@ -74,67 +75,39 @@ Ctrl-C ends it.""",
         self._console.print(Text(text, style=style))
 
 
-class _Observer:
-    """Says each thing once: that it has come, and that it has gone."""
+class Teller:
+    """An observer that says each thing once: that it has come, and that it has gone. `say` is told what a line is about:
+    `listening`, `problem`, `mended`, or `gateway` for all else that happens."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str, str], None]) -> None:
+        self._say = say
         self._wrong: set[str] = set()
         self._addresses: set[str] = set()
 
     def addresses(self, lines: set[str]) -> None:
         for line in sorted(lines - self._addresses):
-            self.listening(line)
+            self._say("listening", line)
         self._addresses = lines
 
     def problems(self, lines: set[str]) -> None:
         for line in sorted(lines - self._wrong):
-            self.problem(line)
+            self._say("problem", line)
         for line in sorted(self._wrong - lines):
-            self.mended(line)
+            self._say("mended", line)
         self._wrong = lines
 
-    def listening(self, line: str) -> None:
-        raise NotImplementedError
-
-    def problem(self, line: str) -> None:
-        raise NotImplementedError
-
-    def mended(self, line: str) -> None:
-        raise NotImplementedError
-
-
-class TerminalObserver(_Observer):
-    """What `up` says to people: where it listens and what happens on stdout, what is wrong on stderr."""
-
-    def listening(self, line: str) -> None:
-        _say(line)
-
-    def problem(self, line: str) -> None:
-        _say(line, fg="red", err=True)
-
-    def mended(self, line: str) -> None:
-        _say(f"mended: {line}", fg="green", err=True)
-
     def event(self, line: str) -> None:
-        _say(line)
+        self._say("gateway", line)
 
 
-class LogObserver(_Observer):
-    """The same as events of the log, for programs."""
-
-    def listening(self, line: str) -> None:
-        log.info("listening", message=line)
-
-    def problem(self, line: str) -> None:
-        log.warning("problem", message=line)
-
-    def mended(self, line: str) -> None:
-        log.info("mended", message=line)
-
-    def event(self, line: str) -> None:
-        log.info("gateway", message=line)
-
-
-def _say(line: str, *, fg: str | None = None, err: bool = False) -> None:
+def print_line(about: str, line: str) -> None:
+    """To people: where it listens and what happens on stdout, what is wrong (and is not any more) on stderr."""
+    colour = {"problem": "red", "mended": "green"}.get(about)
     with contextlib.suppress(OSError):  # nobody reads any more (`gwanmun up manifests/ | head`): no reason to stop serving
-        typer.secho(line, fg=fg, err=err)
+        typer.secho(f"mended: {line}" if about == "mended" else line, fg=colour, err=colour is not None)
+
+
+def log_line(about: str, line: str) -> None:
+    """To programs: an event of the log."""
+    tell = log.warning if about == "problem" else log.info
+    tell(about, message=line)

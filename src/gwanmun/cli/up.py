@@ -32,7 +32,7 @@ def up(
     """
     from gwanmun.app.logs import configure_logs
     from gwanmun.app.standalone import Standalone, StandaloneOptions
-    from gwanmun.cli.progress import LogObserver, TerminalObserver
+    from gwanmun.cli.progress import Teller, log_line, print_line
 
     configure_logs(log_format)
     options = StandaloneOptions(
@@ -44,5 +44,5 @@ def up(
         controllers=tuple(controller),
         drain_seconds=drain_seconds,
     )
-    observer = TerminalObserver() if log_format is LogFormat.text else LogObserver()
-    asyncio.run(Standalone(options, observer=observer).run())
+    teller = Teller(print_line if log_format is LogFormat.text else log_line)
+    asyncio.run(Standalone(options, observer=teller).run())

@@ -190,7 +190,7 @@ def _base(environ: Mapping[str, str], name: str) -> Path:
         if candidate.is_absolute() and fits and _can_make(base):
             return base
     # Short enough for any user, and guarded by _make_private against whoever else can write to /tmp.
-    return Path("/tmp") / f"gwanmun-{os.geteuid()}"  # noqa: S108
+    return Path("/tmp") / f"gwanmun-{os.geteuid()}"  # noqa: S108  see above
 
 
 def _can_make(base: Path) -> bool:

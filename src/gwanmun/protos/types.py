@@ -29,7 +29,7 @@ class _Descriptors:
     def FindFileByName(self, name: str) -> descriptor_pb2.FileDescriptorProto:  # noqa: N802 (protobuf's interface)
         return descriptor_pb2.FileDescriptorProto.FromString(self._files[name].serialized)
 
-    def FindFileContainingSymbol(self, symbol: str) -> descriptor_pb2.FileDescriptorProto:  # noqa: N802
+    def FindFileContainingSymbol(self, symbol: str) -> descriptor_pb2.FileDescriptorProto:  # noqa: N802 (as above)
         # A nested type is found through its outermost message, so strip names from the right.
         outer = symbol
         while outer not in self._file_of:

@@ -57,6 +57,10 @@ class Owner(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
+Objects = Mapping[Owner, Sequence[dict[str, Any]]]
+"""By whom they are for: a Gateway, and the ListenerSets that add to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why an object is not as it should be. `grant` is the rule of a Role that the controller lacks, if that is why.
