@@ -76,6 +76,18 @@ async def test_two_controllers_run_and_one_leads(installed: Cluster) -> None:
     assert lease["spec"]["holderIdentity"].startswith("ours-gwanmun-")
 
 
+async def test_a_second_release_leaves_the_shared_kinds_to_the_first(installed: Cluster) -> None:
+    """Helm refuses a release whose CRDs another one has brought, and a CRD that is taken away takes every object with it."""
+    await installed.helm(
+        *("install", "second", str(CHART), "--namespace", f"{SYSTEM}-2", "--create-namespace"),
+        *("--set", "gatewayClass.create=false", "--set", "controller.controllerNames={example.com/second}"),
+    )
+    await installed.helm("uninstall", "second", "--namespace", f"{SYSTEM}-2", "--wait")
+    await installed.kubectl("delete", "namespace", f"{SYSTEM}-2")
+    crd = await get(installed, "crd", "gatewayclassconfigs.kgateway.dev")
+    assert "deletionTimestamp" not in crd["metadata"]
+
+
 async def test_a_gateway_gets_proxies_certificates_and_nothing_it_lacks_a_right_for(installed: Cluster, namespace: str) -> None:
     await installed.kubectl("apply", "-n", namespace, "-f", "-", stdin=GATEWAY)
 
