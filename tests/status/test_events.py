@@ -50,6 +50,15 @@ def test_what_is_only_not_there_yet_is_no_event() -> None:
     assert list(notes(GATEWAY, gateway(), {"conditions": [condition("Programmed", "False", "Pending", "soon")]})) == []
 
 
+@pytest.mark.parametrize("status", ["False", "Unknown"])
+def test_what_is_pending_after_it_held_is_one(status: str) -> None:
+    now = {"conditions": [condition("Programmed", status, "Pending", "no proxy is ready")]}
+    found = list(notes(GATEWAY, gateway(condition("Programmed", "True", "Programmed")), now))
+    assert found == [Note("Warning", "Pending", f"Programmed is {status}: no proxy is ready")]
+    waiting = gateway(condition("Programmed", "False", "AddressNotAssigned"))
+    assert list(notes(GATEWAY, waiting, now)) == []
+
+
 def test_of_a_route_only_what_is_wrong_is_told() -> None:
     good = parents(condition("Accepted", "True", "Accepted"), condition("ResolvedRefs", "True", "ResolvedRefs"))
     assert list(notes(ROUTE, RouteStatus(), good)) == []

@@ -67,7 +67,8 @@ def _turned(
             # Of a new object only that it serves is news.
             if not only_false and (condition["type"] == "Programmed" or known.get(condition["type"], ("",))[0] == "False"):
                 yield Note("Normal", condition["type"], condition["message"] or f"the condition {condition['type']} holds")
-        elif condition["reason"] != "Pending":
+        elif condition["reason"] != "Pending" or known.get(condition["type"], ("",))[0] == "True":
+            # What is only not there yet is no news; what was there and is not any more is.
             yield Note("Warning", condition["reason"], f"{condition['type']} is {condition['status']}: {condition['message']}")
 
 
