@@ -16,7 +16,7 @@ from msgspec.structs import replace as replaced
 
 from gwanmun.api import Gateway, GatewayClassConfig
 from gwanmun.api.load import load_text
-from gwanmun.api.meta import ObjectMeta
+from gwanmun.api.meta import ManagedMeta
 from gwanmun.infra.fleet import FleetOptions, fleet_objects
 from gwanmun.infra.fleet.merge import merged
 from gwanmun.infra.fleet.naming import dns_label, fleet_name, label_value
@@ -126,7 +126,7 @@ def test_an_ordinary_name_stays_as_it_is() -> None:
 
 def replace_name(name: str) -> Gateway:
     gateway, _ = loaded(INPUTS[0])
-    return Gateway(metadata=ObjectMeta(name=name, namespace="ai"), spec=gateway.spec)
+    return Gateway(metadata=ManagedMeta(name=name, namespace="ai"), spec=gateway.spec)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from gwanmun.app.controller import Controller, ControllerOptions
 from gwanmun.app.fleets import Fleets, ParametersKey
 from gwanmun.infra.fleet.apply import Owner, Problem
 from gwanmun.infra.fleet.contract import PROVISIONAL
+from gwanmun.kube import Present
 from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.providers.kubernetes.provider import Unread
 from gwanmun.resolve.model import Resolver
@@ -82,7 +83,8 @@ def test_the_class_says_what_to_grant() -> None:
     controller.provider = Blind()  # type: ignore[assignment]  # a stand-in
     controller._snapshot = snapshot_of(CLASS)
     controller._resolution = Resolver(Settings()).update(controller._snapshot, frozenset())
-    document = controller.document_of(ObjectKey("gateway.networking.k8s.io", "GatewayClass", "", "gwanmun"))
+    key = ObjectKey("gateway.networking.k8s.io", "GatewayClass", "", "gwanmun")
+    document = controller.document_of(key, Present("gateway.networking.k8s.io/v1", "u", "7", 1, None))
     assert document is not None
     accepted = next(one for one in document["conditions"] if one["type"] == "Accepted")
     assert (accepted["status"], accepted["reason"]) == ("False", "InvalidParameters")

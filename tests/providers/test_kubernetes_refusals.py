@@ -119,3 +119,14 @@ async def test_why_an_object_cannot_be_read(answer: ApiError | list[dict[str, An
         assert str(said) in found.problem
         assert (found.grant is not None) is ("listed" in found.problem)
     assert followed.unread("gwanmun.dev", "Unheard", "edge") is None
+
+
+async def test_what_is_in_a_namespace_that_is_not_watched_may_be_there() -> None:
+    group, kind = "gateway.networking.k8s.io", "Gateway"
+    options = KubernetesOptions(kinds=(KINDS[group, kind],), aliases={}, namespaces=("ai",))
+    followed = KubernetesProvider(cast(KubeClient, Holding([])), options, draw=lambda: 0.0)
+    async with asyncio.timeout(5):
+        async for _ in followed.watch():
+            break
+    assert followed.unread(group, kind, "gw", "ai") is None
+    assert followed.unread(group, kind, "gw", "elsewhere") is not None

@@ -5,7 +5,7 @@ from typing import Any
 from gwanmun.api import Pod
 from gwanmun.api.decode import decode_object
 from gwanmun.api.kinds import KINDS
-from gwanmun.providers.kubernetes.trim import trimmed
+from gwanmun.providers.kubernetes.trim import present, trimmed
 
 
 def pod(**changes: Any) -> Pod:
@@ -32,6 +32,20 @@ def test_a_pod_is_kept_as_pools_see_it() -> None:
     assert kept.metadata.labels == {"app": "vllm"}
     assert (kept.spec.node_name, kept.status.pod_ip, kept.status.phase) == ("node-1", "10.0.0.1", "Running")
     assert [(one.type, one.status) for one in kept.status.conditions] == [("Ready", "True")]
+
+
+def test_who_wrote_a_status_is_for_its_writer_alone() -> None:
+    managed = [{"manager": "kubectl"}, {"manager": "one", "subresource": "status", "fieldsV1": {"f:status": {}}}]
+    spec = {"gatewayClassName": "gwanmun", "listeners": []}
+    metadata = {"name": "gw", "namespace": "ai", "resourceVersion": "2", "managedFields": managed}
+    written = decode_object({"metadata": metadata, "spec": spec}, KINDS["gateway.networking.k8s.io", "Gateway"])
+    unwritten = decode_object(
+        {"metadata": {"name": "gw", "namespace": "ai"}, "spec": spec}, KINDS["gateway.networking.k8s.io", "Gateway"]
+    )
+    assert trimmed(written) == trimmed(unwritten)
+    found = present(written)
+    assert found is not None
+    assert found.authors == {"one"}
 
 
 def test_what_a_kubelet_writes_now_and_then_is_no_change() -> None:

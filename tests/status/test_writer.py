@@ -77,7 +77,7 @@ async def writing(server: SlowServer, *names: str, pauses: tuple[float, ...] = (
         frozenset({OURS}), concurrency=2, per_second=10_000, settle=0.001, retry=0.01, retry_refused=0.01, pauses=pauses
     )
     clock = asyncio.get_running_loop().time
-    writer = StatusWriter(server, options, lambda _: {"parents": [entry(OURS)]}, clock=clock, now=lambda: THEN)
+    writer = StatusWriter(server, options, lambda *_: {"parents": [entry(OURS)]}, clock=clock, now=lambda: THEN)
     writer.lead(True)
     writer.observe({key(name): present(name, "1") for name in names})
     task = asyncio.create_task(writer.run())
@@ -243,7 +243,7 @@ async def test_whoever_has_something_new_to_say_contradicts_nobody() -> None:
     said = entry(OURS)
     options = WriterOptions(frozenset({OURS}), per_second=10_000, settle=0.001)
     clock = asyncio.get_running_loop().time
-    writer = StatusWriter(server, options, lambda _: {"parents": [said]}, clock=clock, now=lambda: THEN)
+    writer = StatusWriter(server, options, lambda *_: {"parents": [said]}, clock=clock, now=lambda: THEN)
     writer.lead(True)
     task = asyncio.create_task(writer.run())
     with capture_logs() as logs:

@@ -5,7 +5,7 @@ from typing import ClassVar
 import msgspec
 
 from gwanmun.api.listener import Listener, ListenerStatus
-from gwanmun.api.meta import ApiStruct, Condition, LabelSelector, ObjectMeta
+from gwanmun.api.meta import ApiStruct, Condition, LabelSelector, ManagedMeta
 from gwanmun.api.references import GATEWAY_GROUP, LocalObjectReference, ObjectReference, SecretObjectReference
 
 
@@ -104,7 +104,7 @@ class Gateway(ApiStruct, frozen=True):
     GROUP: ClassVar[str] = GATEWAY_GROUP
     KIND: ClassVar[str] = "Gateway"
 
-    metadata: ObjectMeta
+    metadata: ManagedMeta
     spec: GatewaySpec
     status: GatewayStatus = GatewayStatus()
     api_version: str = ""

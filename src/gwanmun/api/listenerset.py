@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from gwanmun.api.listener import Listener, ListenerStatus
-from gwanmun.api.meta import ApiStruct, Condition, ObjectMeta
+from gwanmun.api.meta import ApiStruct, Condition, ManagedMeta
 from gwanmun.api.references import GATEWAY_GROUP, ParentReference
 
 
@@ -27,7 +27,7 @@ class ListenerSet(ApiStruct, frozen=True):
     GROUP: ClassVar[str] = GATEWAY_GROUP
     KIND: ClassVar[str] = "ListenerSet"
 
-    metadata: ObjectMeta
+    metadata: ManagedMeta
     spec: ListenerSetSpec
     status: ListenerSetStatus = ListenerSetStatus()
     api_version: str = ""

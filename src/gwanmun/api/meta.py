@@ -1,6 +1,6 @@
 """What every Kubernetes object shares: metadata, label selectors, conditions.
 
-Values here are as the API server sends them. Fields that no part of gwanmun reads (managedFields, finalizers) are
+Values here are as the API server sends them. Fields that no part of gwanmun reads (most of managedFields, finalizers) are
 deliberately absent: they are the bulk of a large list and would only cost memory.
 """
 
@@ -41,6 +41,19 @@ class ObjectMeta(ApiStruct, frozen=True):
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     owner_references: tuple[OwnerReference, ...] = ()
+
+
+class ManagedFields(ApiStruct, frozen=True):
+    """metadata.managedFields[]: somebody who wrote some of the object, through its `subresource` (status) or without one."""
+
+    manager: str = ""
+    subresource: str = ""
+
+
+class ManagedMeta(ObjectMeta, frozen=True):
+    """metadata of the few kinds of which it matters who wrote their status, as the status itself does not say so."""
+
+    managed_fields: tuple[ManagedFields, ...] = ()
 
 
 class LabelSelectorRequirement(ApiStruct, frozen=True):

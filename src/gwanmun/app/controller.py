@@ -51,9 +51,10 @@ from gwanmun.resources import Snapshot
 from gwanmun.resources.snapshot import GATEWAY_GROUP, IndexKey
 from gwanmun.status import status_document
 from gwanmun.status.events import EventWriter, notes
+from gwanmun.status.parentless import parentless
 from gwanmun.status.placement import Placement, placed
 from gwanmun.status.surroundings import unread, unsupported
-from gwanmun.status.writer import StatusWriter, WriterOptions
+from gwanmun.status.writer import MANAGER, StatusWriter, WriterOptions
 from gwanmun.xds.options import Options
 from gwanmun.xds_server import Node as ProxyNode
 from gwanmun.xds_server import Peer, Publisher, Refusal, XdsServer
@@ -271,11 +272,12 @@ class Controller:
         self.metrics.publications.inc()
         log.debug("xds_published", scope=str(step.scope), serial=serial)
 
-    def document_of(self, key: ObjectKey) -> dict[str, Any] | None:
+    def document_of(self, key: ObjectKey, present: Present) -> dict[str, Any] | None:
         """The status that an object should have; None where we have nothing to say about it."""
         status = self._resolution.statuses.get(key) if self._resolution is not None else None
         if status is None:
-            return None
+            ours = MANAGER in present.authors
+            return parentless(self._snapshot.get(key), self._snapshot, self._unseen) if ours else None
         document, named = status_document(status), self._snapshot.get(key)
         if isinstance(named, GatewayClass):
             _, missing = class_parameters(self._snapshot, named)
@@ -289,6 +291,10 @@ class Controller:
                 document = unread(document, f"spec.infrastructure.parametersRef: {problem}")
             return placed(document, self._placement(key.namespaced_name))
         return document
+
+    def _unseen(self, key: ObjectKey) -> bool:
+        """Whether an object that is not known may be there all the same."""
+        return self.provider is None or self.provider.unread(key.group, key.kind, key.name, key.namespace) is not None
 
     def _unread(self, parameters: ParametersKey) -> Problem | None:
         found = self.provider.unread(parameters.group, "GatewayClassConfig", parameters.name) if self.provider else None

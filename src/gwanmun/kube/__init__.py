@@ -5,7 +5,7 @@ Deliberately absent: what is watched (``providers``), what is written (``status`
 
 from gwanmun.kube.client import UNREADABLE, ApiError, Connection, KubeClient, KubeConfigError, UnreachableError, connection
 from gwanmun.kube.paths import collection_path, manifest_path, object_path
-from gwanmun.kube.present import Present
+from gwanmun.kube.present import Present, authors_of_status
 
 __all__ = [
     "UNREADABLE",
@@ -15,6 +15,7 @@ __all__ = [
     "KubeConfigError",
     "Present",
     "UnreachableError",
+    "authors_of_status",
     "collection_path",
     "connection",
     "manifest_path",

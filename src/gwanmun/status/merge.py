@@ -123,10 +123,12 @@ def _since(wanted: Document, before: Condition | None, now: str) -> str:
 
 
 def _is(document: Document, status: Any) -> bool:
-    """Whether the document says what is there already, whatever fields are spelled out."""
+    """Whether the document says what is there already, whatever fields are spelled out. What it does not name stays."""
     if isinstance(status, dict):
         return all(status.get(key) == value for key, value in document.items())
-    return bool(msgspec.convert(document, type(status)) == status)
+    made, type_ = msgspec.convert(document, type(status)), type(status)
+    fields = zip(type_.__struct_encode_fields__, type_.__struct_fields__, strict=True)
+    return all(getattr(made, field) == getattr(status, field) for name, field in fields if name in document)
 
 
 def _newest(document: Mapping[str, Any]) -> int:

@@ -19,12 +19,15 @@ import structlog
 
 from gwanmun.api.decode import decode_json
 from gwanmun.api.kinds import KINDS, split_api_version
-from gwanmun.kube import UNREADABLE, ApiError, KubeClient, Present, UnreachableError, object_path
+from gwanmun.kube import UNREADABLE, ApiError, KubeClient, Present, UnreachableError, authors_of_status, object_path
 from gwanmun.kube.client import MERGE_PATCH
 from gwanmun.kube.refusal import missing_right, namespace_ends
 from gwanmun.names import ObjectKey
 from gwanmun.status.merge import Document, merged, part_of_ours
 
+MANAGER: Final = "gwanmun-controller"
+"""Field manager of every status that we write: by it we know our own words where the status does not say whose they are."""
+_AS_US: Final = {"fieldManager": MANAGER}
 _YIELD_EVERY: Final = 50  # objects that need no write; thousands of them must not hold up everything else
 
 log = structlog.get_logger()
@@ -78,13 +81,14 @@ class _Quarrel:
 
 
 class StatusWriter:
-    """Owns what is at the API server and what is due. `document_of` says what an object's status should be (None: nothing)."""
+    """Owns what is at the API server and what is due. `document_of` says what an object's status should be, given what there is
+    of it (None: nothing)."""
 
     def __init__(
         self,
         client: KubeClient,
         options: WriterOptions,
-        document_of: Callable[[ObjectKey], Document | None],
+        document_of: Callable[[ObjectKey, Present], Document | None],
         *,
         clock: Callable[[], float],
         now: Callable[[], str],
@@ -150,7 +154,7 @@ class StatusWriter:
                 await slots.acquire()
                 key = await self._next()
                 present = self._present.get(key)
-                wanted = None if present is None else self._document_of(key)
+                wanted = None if present is None else self._document_of(key, present)
                 document = None if present is None else self._work_out(wanted, present)
                 if present is None or document is None:
                     self._refused.pop(key, None)
@@ -221,7 +225,7 @@ class StatusWriter:
         path = object_path(group, version, kind.plural, namespace=key.namespace, name=key.name)
         body = {"metadata": {"resourceVersion": present.resource_version, "uid": present.uid}, "status": document}
         self._rest_until[key] = self._clock() + self._options.settle
-        answer = await self._client.call("PATCH", f"{path}/status", body=body, content_type=MERGE_PATCH)
+        answer = await self._client.call("PATCH", f"{path}/status", body=body, content_type=MERGE_PATCH, parameters=_AS_US)
         self._written(key, present, document)
         # The watch will tell the same in a moment; what is worked out before that must not be based on the old version.
         try:
@@ -237,6 +241,7 @@ class StatusWriter:
                 metadata.resource_version,
                 metadata.generation,
                 status,
+                authors_of_status(metadata),
             )
         return part_of_ours(status, self._options.controllers)
 

@@ -100,12 +100,12 @@ class KubernetesProvider:
         """The kinds that we may not list."""
         return tuple(sorted(followed.name for followed in self._followed if followed.said == _FORBIDDEN))
 
-    def unread(self, group: str, kind: str, name: str) -> Unread | None:
-        """Why nothing can be said about an object without a namespace; None where it is known, or known not to be there."""
+    def unread(self, group: str, kind: str, name: str, namespace: str = "") -> Unread | None:
+        """Why nothing can be said about an object; None where it is known, or known not to be there."""
         for followed in self._followed:
-            if (followed.group, followed.kind.kind) == (group, kind):
-                return _unread(followed, name)
-        return None
+            if (followed.group, followed.kind.kind) == (group, kind) and followed.namespace in ("", namespace):
+                return _unread(followed, namespace, name)
+        return Unread(f"namespace {namespace} is not watched") if namespace else None
 
     def count(self) -> dict[str, int]:
         """How many objects are known of each kind."""
@@ -266,13 +266,13 @@ class KubernetesProvider:
                     followed.failures = 0
 
 
-def _unread(followed: "_Followed", name: str) -> Unread | None:
+def _unread(followed: "_Followed", namespace: str, name: str) -> Unread | None:
     if followed.refusals >= _REFUSED_FOR_GOOD:
         return Unread(f"{followed.name} may not be listed", _grant(followed))
     if followed.misses:
         return Unread(f"the CRD {followed.name} is not installed")
     kind = followed.replica.kind.type
-    spoiled = followed.replica.spoiled.get(ObjectKey(kind.GROUP, kind.KIND, "", name))
+    spoiled = followed.replica.spoiled.get(ObjectKey(kind.GROUP, kind.KIND, namespace, name))
     return None if spoiled is None else Unread(spoiled)
 
 

@@ -11,8 +11,9 @@ import msgspec
 from gwanmun.api import ConfigMap, Object, ObjectMeta, Pod, Secret, Service
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.inferencepool import INFERENCE_GROUP
+from gwanmun.api.meta import ManagedMeta
 from gwanmun.api.references import GATEWAY_GROUP
-from gwanmun.kube import Present
+from gwanmun.kube import Present, authors_of_status
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -35,7 +36,8 @@ def trimmed(obj: Object) -> Object:
     annotations = metadata.annotations
     if LAST_APPLIED in annotations:
         annotations = {key: value for key, value in annotations.items() if key != LAST_APPLIED}
-    changes: dict[str, Any] = {"metadata": _replaced(metadata, resource_version="", annotations=annotations)}
+    managed: dict[str, Any] = {"managed_fields": ()} if isinstance(metadata, ManagedMeta) else {}
+    changes: dict[str, Any] = {"metadata": _replaced(metadata, resource_version="", annotations=annotations, **managed)}
     match obj:
         case Secret() | Service():
             pass  # a Service's status is its load balancer's address
@@ -58,7 +60,9 @@ def present(obj: Object) -> Present | None:
     if obj.GROUP not in REPORTED_GROUPS or not hasattr(obj, "status"):
         return None
     metadata: ObjectMeta = obj.metadata
-    return Present(obj.api_version, metadata.uid, metadata.resource_version, metadata.generation, obj.status)
+    return Present(
+        obj.api_version, metadata.uid, metadata.resource_version, metadata.generation, obj.status, authors_of_status(metadata)
+    )
 
 
 _UNTIMED: Final = {"reason": "", "message": "", "observed_generation": 0, "last_transition_time": None}
