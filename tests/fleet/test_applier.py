@@ -24,6 +24,7 @@ from gwanmun.names import NamespacedName
 
 GW = NamespacedName("ai", "gw")
 INSTANCE = "gwanmun-system.gwanmun"
+CLASS = f"/apis/{GATEWAY_GROUP}/v1/gatewayclasses/gwanmun"
 
 
 class Cluster(Api):
@@ -183,13 +184,30 @@ async def test_a_gateway_of_another_controllers_class_loses_its_proxies() -> Non
         await second.until([], lambda: fleet_kinds(api))
 
 
-async def test_a_gateway_without_its_class_or_on_its_way_has_given_up() -> None:
+async def test_a_gateway_keeps_its_proxies_while_its_class_is_missing() -> None:
+    api = Cluster()
+    await a_fleet_on(api)
+    api.put_gateway("gwanmun.dev/controller")
+    del api.objects[CLASS]
+    async with desk(api) as second:
+        second.applier.lead(True)
+        await second.until(True, lambda: "gwanmun" in api.asked)
+        second.want(GW, None)
+        await second.until([GW], lambda: second.troubled)
+        (problem,) = second.applier.problems(GW)
+        assert "its class does not exist" in problem.message
+        assert fleet_kinds(api) == EVERYTHING
+        api.put_gateway("another.dev/controller")
+        await second.until([], lambda: fleet_kinds(api))
+
+
+async def test_a_gateway_on_its_way_has_given_up_and_one_without_its_class_has_not() -> None:
     api = Cluster()
     api.put_gateway("gwanmun.dev/controller")
     owner = Owner("Gateway", *GW)
     assert not await given_up(api, owner, ["gwanmun.dev/controller"])
-    del api.objects[f"/apis/{GATEWAY_GROUP}/v1/gatewayclasses/gwanmun"]
-    assert await given_up(api, owner, ["gwanmun.dev/controller"])
+    del api.objects[CLASS]
+    assert not await given_up(api, owner, ["gwanmun.dev/controller"])
     api.put_gateway("gwanmun.dev/controller")
     api.objects[f"/apis/{GATEWAY_GROUP}/v1/namespaces/ai/gateways/gw"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert await given_up(api, owner, ["gwanmun.dev/controller"])

@@ -9,7 +9,7 @@ from gateway_class import GATEWAY_CLASS
 from gwanmun.api.decode import decode_object
 from gwanmun.api.kinds import KINDS
 from gwanmun.api.load import load_text
-from gwanmun.app.controller import Controller, ControllerOptions
+from gwanmun.app.controller import Controller, ControllerOptions, _listener_sets
 from gwanmun.kube import Present
 from gwanmun.names import ObjectKey
 from gwanmun.providers.kubernetes.provider import Unread
@@ -36,6 +36,7 @@ spec:
   parentRef: {name: gw, namespace: ai}
   listeners: [{name: other, protocol: HTTP, port: 8080}]
 """
+GW = ObjectKey("gateway.networking.k8s.io", "Gateway", "ai", "gw")
 SET = ObjectKey("gateway.networking.k8s.io", "ListenerSet", "team", "more")
 OURS, OTHERS = "gwanmun-controller", "another-controller"
 THEN, NOW = "2026-01-01T00:00:00Z", "2026-02-02T00:00:00Z"
@@ -117,6 +118,29 @@ def test_a_gateway_that_cannot_be_seen_may_be_there() -> None:
     assert hidden.document_of(SET, there(SET, SERVED, OURS)) is None
 
 
-def test_a_listener_set_of_another_controllers_gateway_is_its_to_write() -> None:
+@pytest.mark.parametrize("key", [GW, SET])
+def test_without_its_class_a_gateway_serves_on_and_says_what_to_do(key: ObjectKey) -> None:
+    before = there(key, SERVED, OURS)
+    document = controller(GATEWAY, LISTENER_SET).document_of(key, before)
+    assert said(document) == [("Accepted", "Unknown", "Pending"), ("Programmed", "Unknown", "Pending")]
+    written = merged(document, before, controllers=frozenset(), now=NOW)
+    assert written is not None
+    assert written.keys() == {"conditions"}, "where it is reached stays"
+    assert written["conditions"][0]["message"].startswith(
+        "GatewayClass gwanmun does not exist; proxies that are there serve on"
+    )
+    assert merged(document, there(key, SERVED | written, OURS), controllers=frozenset(), now=NOW) is None
+    assert controller(GATEWAY, LISTENER_SET).document_of(key, there(key, SERVED, OTHERS)) is None
+    assert controller(GATEWAY, LISTENER_SET, hidden=("GatewayClass",)).document_of(key, before) is None
+
+
+@pytest.mark.parametrize("key", [GW, SET])
+def test_of_what_is_another_controllers_nothing_is_said(key: ObjectKey) -> None:
     others = GATEWAY_CLASS.replace("gwanmun.dev/gateway-controller", "another.dev/controller")
-    assert controller(others, GATEWAY, LISTENER_SET).document_of(SET, there(SET, SERVED, OURS)) is None
+    assert controller(others, GATEWAY, LISTENER_SET).document_of(key, there(key, SERVED, OURS)) is None
+
+
+def test_listener_sets_are_looked_at_when_their_gateway_comes_or_goes() -> None:
+    snapshot = controller(LISTENER_SET)._snapshot
+    assert _listener_sets(snapshot, {GW}) == [SET]
+    assert _listener_sets(snapshot, {SET}) == []

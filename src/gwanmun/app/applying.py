@@ -195,7 +195,8 @@ class Applier:
                 return []
         except (ApiError, UnreachableError) as error:
             return [Problem(f"kept, as it cannot be told whether {owner} is still there: {error}", serving=False)]
-        return [Problem(f"kept, as {owner} is there and its class is ours, but cannot be read here", serving=False)]
+        why = f"{owner} is there, and its class does not exist, or is ours and one of the two cannot be read here"
+        return [Problem(f"kept, as {why}", serving=False)]
 
     def _troubled_by(self, gateway: NamespacedName, problems: Sequence[Problem]) -> None:
         """What is in the way of a Gateway, if anything: told, and tried again later."""

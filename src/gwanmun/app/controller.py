@@ -12,7 +12,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -254,6 +254,8 @@ class Controller:
             if self._resolution is not before:
                 for key in _changed_statuses(self._resolution, before):
                     self.writer.touch(key)
+            for key in _listener_sets(self._snapshot, changed):  # what is said of those without a parent resolve does not know
+                self.writer.touch(key)
             for gateway in moved:
                 self.writer.touch(ObjectKey(GATEWAY_GROUP, "Gateway", *gateway))
             self.metrics.publish_seconds.observe(time.perf_counter() - began)
@@ -474,6 +476,12 @@ def _raise_of(works: "asyncio.Task[None]") -> None:
         if mistakes is not None:
             raise mistakes.exceptions[0]
     works.result()
+
+
+def _listener_sets(snapshot: Snapshot, changed: Iterable[Hashable]) -> Iterable[ObjectKey]:
+    """Those that name a Gateway that has changed, come or gone."""
+    gateways = (key for key in changed if isinstance(key, ObjectKey) and key.kind == Gateway.KIND)
+    return [listener_set for gateway in gateways for listener_set in snapshot.find(IndexKey("gateway", gateway))]
 
 
 def _changed_statuses(now: Resolution, before: Resolution | None) -> Iterable[ObjectKey]:

@@ -18,7 +18,8 @@ class Reader(Protocol):
 
 
 async def given_up(client: Reader, owner: Owner, controllers: Collection[str]) -> bool:
-    """Whether the owner is known to be gone or going, or to be a Gateway of a class that none of `controllers` serves.
+    """Whether the owner is known to be gone or going, or to be a Gateway of a class that is there and that none of
+    `controllers` serves.
 
     Raises ApiError and UnreachableError where that cannot be known; nothing may be deleted then.
     """
@@ -34,7 +35,7 @@ async def given_up(client: Reader, owner: Owner, controllers: Collection[str]) -
 async def _is_of_others(client: Reader, gateway_class: str, controllers: Collection[str]) -> bool:
     found = await _read(client, KINDS[GATEWAY_GROUP, "GatewayClass"], namespace="", name=gateway_class)
     if found is None:
-        return True
+        return False  # it may be about to be made again; until then traffic goes on as it was
     controller = found.get("spec", {}).get("controllerName")
     return bool(controller) and controller not in controllers
 
