@@ -9,6 +9,8 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,18 @@ async def test_a_stop_waits_for_what_is_under_way(pod: Pod, authority: trustme.C
         assert await asyncio.wait_for(proxy.task, 10) == 0
 
 
+async def test_new_connections_are_taken_until_it_has_settled_however_short_the_drain(pod: Pod, authority: trustme.CA) -> None:
+    front = free_port()
+    pod.options = replace(pod.options, settle=timedelta(seconds=3), drain=timedelta(seconds=1))
+    async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
+        plane.publisher.publish(SCOPE, one_listener(front, "hello"))
+        await proxy.until("/ready", 200)
+        proxy.proxy.stop()
+        await asyncio.sleep(1.5)
+        assert (await get(front)).text == "hello"
+        assert await asyncio.wait_for(proxy.task, 10) == 0
+
+
 async def test_when_envoy_ends_so_does_the_container(pod: Pod, authority: trustme.CA) -> None:
     async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
         plane.publisher.publish(SCOPE, one_listener(free_port(), "hello"))
@@ -222,6 +236,11 @@ def test_addresses_of_the_control_plane(address: str) -> None:
     assert f"{options.xds_host}:{options.xds_port}" == address.replace("[", "").replace("]", "")
 
 
+@pytest.mark.parametrize(("said", "seconds"), [("", 5), ("0", 0), ("120", 120)])
+def test_how_long_new_connections_are_taken_at_the_end(said: str, seconds: int) -> None:
+    assert proxy_options({**NEEDED, "GWANMUN_SETTLE_SECONDS": said}).settle == timedelta(seconds=seconds)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -232,6 +251,7 @@ def test_addresses_of_the_control_plane(address: str) -> None:
         ("GWANMUN_GATEWAY", ""),
         ("GWANMUN_POD_NAME", ""),
         ("GWANMUN_CONCURRENCY", "two"),
+        ("GWANMUN_SETTLE_SECONDS", "soon"),
         ("GWANMUN_DRAIN_SECONDS", "-1"),
         ("GWANMUN_LOG_LEVEL", "loud"),
         ("GWANMUN_LOG_FORMAT", "xml"),

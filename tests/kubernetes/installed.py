@@ -60,6 +60,15 @@ _OTHERS_KINDS = (
 )
 
 
+QUICK = """
+apiVersion: kgateway.dev/v1alpha1
+kind: GatewayClassConfig
+metadata: {name: kgateway-config}
+spec: {proxy: {settleTimeout: 5s}}
+"""
+"""What the example's class has besides: here load balancers are as quick as the cluster, and tests wait for proxies to end."""
+
+
 def model_servers() -> str:
     """For each Service of the example: pods that answer, and the selector that leads to them. The Services themselves stay
     as the example has them; gpt-4, which most tests ask, has two pods."""
@@ -223,6 +232,7 @@ async def specification_installed() -> AsyncIterator[Installed]:
                 *("install", RELEASE, str(CHART), "--namespace", SYSTEM, "--create-namespace"),
                 *("--values", str(VALUES), "--wait", "--timeout", "120s"),
             )
+            await cluster.kubectl("apply", "--server-side", "-f", "-", stdin=QUICK)
             await cluster.kubectl("apply", "-f", str(EXAMPLE))
             await cluster.kubectl("apply", "--server-side", "-f", "-", stdin=model_servers())
             authority = Authority()

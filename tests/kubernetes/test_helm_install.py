@@ -35,6 +35,14 @@ spec:
 """
 """As much of cert-manager as is needed to see what it is asked for."""
 
+QUICK = f"""
+apiVersion: gwanmun.dev/v1alpha1
+kind: GatewayClassConfig
+metadata: {{name: {CLASS}}}
+spec: {{proxy: {{settleTimeout: 5s}}}}
+"""
+"""A test waits for proxies to end."""
+
 GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -54,8 +62,9 @@ async def installed(cluster: Cluster) -> AsyncIterator[Cluster]:
     await cluster.helm(
         *("install", "ours", str(CHART), "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "120s"),
         *("--values", str(VALUES), "--set", f"gatewayClass.name={CLASS}"),
-        *("--set", "controller.controllerNames={example.com/helm-test}"),
+        *("--set", "controller.controllerNames={example.com/helm-test}", "--set", f"gatewayClass.parametersRef={CLASS}"),
     )
+    await cluster.kubectl("apply", "-f", "-", stdin=QUICK)
     yield cluster
     await cluster.helm("uninstall", "ours", "--namespace", SYSTEM, "--wait")
 

@@ -91,7 +91,8 @@ class ObjectOverrides(ApiStruct, frozen=True):
 class ProxySettings(ApiStruct, frozen=True):
     """The proxies of each Gateway. Pod fields are handed to Kubernetes as written; one machine runs one proxy.
 
-    `autoscaling` takes the place of `replicas`. A proxy that ends lets requests go on for `drain_timeout`.
+    `autoscaling` takes the place of `replicas`. A proxy that ends takes new connections for `settle_timeout` still, then lets
+    requests go on for `drain_timeout`.
     """
 
     replicas: int | None = None
@@ -102,6 +103,7 @@ class ProxySettings(ApiStruct, frozen=True):
     topology_spread_constraints: tuple[dict[str, Any], ...] = ()
     priority_class_name: str | None = None
     autoscaling: ProxyAutoscaling | None = None
+    settle_timeout: str | None = None
     drain_timeout: str | None = None
     pod: ObjectOverrides = ObjectOverrides()
     service: ObjectOverrides = ObjectOverrides()

@@ -47,7 +47,7 @@ _LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical", "off")
 @dataclass(frozen=True, slots=True)
 class ProxyOptions:
     """`gateway` is "namespace/name". `settle` is how long new requests are still taken after the end was asked for: so
-    long it takes until nobody sends any here. `drain` is the time for all of it. `status_address` empty means all."""
+    long it takes until nobody sends any here. `drain` is for those under way then. `status_address` empty means all."""
 
     xds_host: str
     xds_port: int
@@ -89,6 +89,7 @@ def proxy_options(environment: Mapping[str, str]) -> ProxyOptions:
         zone=environment.get(contract.ZONE, ""),
         concurrency=_number(environment, contract.CONCURRENCY),
         memory_bytes=_number(environment, contract.MEMORY_BYTES),
+        settle=timedelta(seconds=_whole(environment, contract.SETTLE_SECONDS, 5)),
         drain=timedelta(seconds=_number(environment, contract.DRAIN_SECONDS) or 300),
         log_level=level,
         log_format=form,
@@ -111,10 +112,14 @@ def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
 
 def _number(environment: Mapping[str, str], name: str) -> int | None:
     """None where it is not set, or zero: Kubernetes says so of a limit that there is not."""
-    text = environment.get(name, "")
-    if text and not (text.isascii() and text.isdigit()):
+    return _whole(environment, name, 0) or None
+
+
+def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name) or str(default)
+    if not (text.isascii() and text.isdigit()):
         raise UserError(f'{name} "{text}" is not a whole number')
-    return int(text or 0) or None
+    return int(text)
 
 
 def _bootstrap_of(options: ProxyOptions, rundir: RunDir, credentials: Credentials, *, module: bool) -> bytes:
@@ -245,16 +250,14 @@ class Proxy:
     async def _drain(self, ended: asyncio.Task[int]) -> None:
         """Not ready, and answers ask clients to go elsewhere; then, when no new requests come, wait for the old ones."""
         began = time.monotonic()
-        total = self.options.drain
-        log.info("draining", seconds=total.total_seconds())
+        settle, grace = self.options.settle, self.options.drain
+        log.info("draining", seconds=(settle + grace).total_seconds())
         with contextlib.suppress(AdminError):  # busy, perhaps; that it gives no answer does not mean that it serves nobody
             if (await self._admin.server_info()).state in ("PRE_INITIALIZING", "INITIALIZING"):
                 return  # it never served: nobody is to be waited for
             await self._admin.fail_health_checks()
-        settle = min(self.options.settle, total)
         await asyncio.wait((ended,), timeout=settle.total_seconds())
-        left = max(timedelta(), total - timedelta(seconds=time.monotonic() - began))
-        unfinished = await drain(self._admin, left, gone=ended.done)
+        unfinished = await drain(self._admin, grace, gone=ended.done)
         log.info("drained", seconds=round(time.monotonic() - began, 1), unfinished=unfinished)
 
     async def _keep_fresh(self, credentials: Credentials) -> None:

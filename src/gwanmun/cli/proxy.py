@@ -10,8 +10,8 @@ def proxy() -> None:
     """Run the Envoy of a Gateway inside a pod. Everything it has to know is in environment variables.
 
     GWANMUN_XDS_ADDRESS (host:port of the controller), GWANMUN_GATEWAY (namespace/name) and GWANMUN_POD_NAME have to be set;
-    the objects that the controller makes for a Gateway set them. SIGTERM drains: new requests go elsewhere, those under way
-    are finished, for GWANMUN_DRAIN_SECONDS at most.
+    the objects that the controller makes for a Gateway set them. SIGTERM drains: new requests go elsewhere, and are taken for
+    GWANMUN_SETTLE_SECONDS still; those under way then are finished, for GWANMUN_DRAIN_SECONDS at most.
 
         GET :9090/ready, :9090/healthz, :9090/metrics
     """

@@ -18,6 +18,10 @@ from gwanmun.infra.podports import METRICS_PORT
 CONTAINER: Final = "proxy"
 _HOSTNAME: Final = "kubernetes.io/hostname"
 _ZONE: Final = "topology.kubernetes.io/zone"
+_SETTLE: Final = timedelta(seconds=5)
+"""Until all nodes and routers of the cluster have heard that a pod is not ready any more."""
+_SETTLE_OUTSIDE: Final = timedelta(seconds=30)
+"""The same for load balancers, which look for themselves or are told by a controller of their own."""
 _AFTER_DRAIN = timedelta(seconds=15)
 """What ending takes besides waiting for requests: noticing, ending Envoy, and a reserve."""
 _TOKEN_SECONDS: Final = 3600
@@ -33,7 +37,7 @@ def pod_template(gateway: Gateway, proxy: ProxySettings, options: FleetOptions) 
 
 
 def _spec(gateway: Gateway, proxy: ProxySettings, options: FleetOptions) -> dict[str, Any]:
-    drain = _drain(proxy, options)
+    settle, drain = _settle(proxy), _drain(proxy, options)
     optional = {
         "affinity": proxy.affinity or _apart(gateway),
         "imagePullSecrets": [{"name": name} for name in options.image_pull_secrets],
@@ -44,14 +48,21 @@ def _spec(gateway: Gateway, proxy: ProxySettings, options: FleetOptions) -> dict
     }
     return {
         "automountServiceAccountToken": False,
-        "containers": [_container(gateway, proxy, options, drain)],
+        "containers": [_container(proxy, options, _environment(gateway, options, settle=settle, drain=drain))],
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "serviceAccountName": fleet_name(gateway),
-        "terminationGracePeriodSeconds": int((drain + _AFTER_DRAIN).total_seconds()),
+        "terminationGracePeriodSeconds": int((settle + drain + _AFTER_DRAIN).total_seconds()),
         "volumes": _volumes(gateway),
         **{key: value for key, value in optional.items() if value},
     }
+
+
+def _settle(proxy: ProxySettings) -> timedelta:
+    asked = parse_duration(proxy.settle_timeout) if proxy.settle_timeout else None
+    if asked is not None:
+        return asked
+    return _SETTLE_OUTSIDE if proxy.service.spec.get("type", "LoadBalancer") == "LoadBalancer" else _SETTLE
 
 
 def _drain(proxy: ProxySettings, options: FleetOptions) -> timedelta:
@@ -77,12 +88,12 @@ def _over_zones(gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def _container(gateway: Gateway, proxy: ProxySettings, options: FleetOptions, drain: timedelta) -> dict[str, Any]:
+def _container(proxy: ProxySettings, options: FleetOptions, environment: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "name": CONTAINER,
         "image": options.image,
         "imagePullPolicy": options.image_pull_policy,
-        "env": _environment(gateway, options, drain),
+        "env": environment,
         # The Gateway's ports are not named: with every listener that comes or goes all proxies would be made anew.
         "ports": [{"containerPort": METRICS_PORT, "name": "metrics", "protocol": "TCP"}],
         # Ready: Envoy has its whole configuration and is not on its way out.
@@ -119,11 +130,12 @@ def _resources(asked: ResourceRequirements, default: ResourceRequirements) -> di
     return {part: {name: str(value) for name, value in amounts.items()} for part, amounts in parts.items() if amounts}
 
 
-def _environment(gateway: Gateway, options: FleetOptions, drain: timedelta) -> list[dict[str, Any]]:
+def _environment(gateway: Gateway, options: FleetOptions, *, settle: timedelta, drain: timedelta) -> list[dict[str, Any]]:
     values = {
         contract.XDS_ADDRESS: options.xds_address,
         contract.XDS_SERVER_NAME: options.xds_server_name,
         contract.GATEWAY: f"{gateway.metadata.namespace}/{gateway.metadata.name}",
+        contract.SETTLE_SECONDS: str(int(settle.total_seconds())),
         contract.DRAIN_SECONDS: str(int(drain.total_seconds())),
         contract.LOG_LEVEL: options.log_level,
         contract.LOG_FORMAT: options.log_format,
