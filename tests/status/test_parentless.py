@@ -9,6 +9,7 @@ from gateway_class import GATEWAY_CLASS
 from gwanmun.api.decode import decode_object
 from gwanmun.api.kinds import KINDS
 from gwanmun.api.load import load_text
+from gwanmun.app.cluster import ClusterPicture, status_report
 from gwanmun.app.controller import Controller, ControllerOptions, _listener_sets
 from gwanmun.kube import Present
 from gwanmun.names import ObjectKey
@@ -144,3 +145,14 @@ def test_listener_sets_are_looked_at_when_their_gateway_comes_or_goes() -> None:
     snapshot = controller(LISTENER_SET)._snapshot
     assert _listener_sets(snapshot, {GW}) == [SET]
     assert _listener_sets(snapshot, {SET}) == []
+
+
+def test_the_status_of_a_cluster_shows_gateways_of_ours_without_a_class() -> None:
+    snapshot = controller(GATEWAY)._snapshot
+    document = controller(GATEWAY).document_of(GW, there(GW, SERVED, OURS))
+    assert document is not None
+    ours, others = (ClusterPicture(snapshot, {GW: there(GW, SERVED | document, one)}, ()) for one in (OURS, OTHERS))
+    report = status_report(ours, frozenset({"gwanmun.dev/gateway-controller"}))
+    assert not report["healthy"]
+    assert "GatewayClass gwanmun does not exist" in report["problems"][0]
+    assert status_report(others, frozenset({"gwanmun.dev/gateway-controller"}))["objects"] == []

@@ -23,6 +23,7 @@ from gwanmun.providers.kubernetes import KubernetesOptions, KubernetesProvider
 from gwanmun.resolve.status import Condition
 from gwanmun.resources import Snapshot
 from gwanmun.status import StatusRow, row_document, status_row
+from gwanmun.status.writer import MANAGER
 
 _PATIENCE_S: Final = 30.0
 
@@ -105,7 +106,9 @@ def _ours(key: ObjectKey, obj: Any, picture: ClusterPicture, controllers: frozen
         return bool(obj.spec.controller_name in controllers)
     if key.kind == "Gateway":
         found: Any = picture.snapshot.get(ObjectKey(key.group, "GatewayClass", "", obj.spec.gateway_class_name))
-        return found is not None and found.spec.controller_name in controllers
+        if found is None:  # those that we have served say so
+            return MANAGER in picture.present[key].authors
+        return bool(found.spec.controller_name in controllers)
     return key.kind == "ListenerSet"
 
 
