@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -13,6 +13,7 @@ from gwanmun.api.kinds import KINDS
 from gwanmun.kube import ApiError, KubeClient
 from gwanmun.names import ObjectKey
 from gwanmun.providers.kubernetes import KubernetesOptions, KubernetesProvider
+from gwanmun.providers.kubernetes import provider as provider_module
 
 KIND = KINDS["", "Service"]
 SERVICE = {
@@ -71,6 +72,34 @@ async def test_what_stays_refused_counts_as_empty_and_is_named() -> None:
                 break
     assert followed.refused != ()
     assert any('resources: ["services"]' in str(entry) for entry in logs)
+
+
+async def test_a_wait_that_is_asked_for_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(provider_module, "asyncio", _Sleepless(slept))
+    overloaded = Holding(ApiError(503, "ServiceUnavailable", "busy", retry_after=86_400))
+    batches = KubernetesProvider(
+        cast(KubeClient, overloaded), KubernetesOptions(kinds=(KIND,), aliases={}), draw=lambda: 0.0
+    ).watch()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), aclosing(batches):
+            await anext(batches)
+    assert slept
+    assert max(slept) <= 60
+
+
+class _Sleepless:
+    """asyncio, whose sleeps are written down and end at once."""
+
+    def __init__(self, slept: list[float]) -> None:
+        self.slept = slept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
 
 
 CONFIG = KINDS["gwanmun.dev", "GatewayClassConfig"]

@@ -30,6 +30,8 @@ _FORBIDDEN: Final = "forbidden"
 _BACKOFF_S: Final = (0.1, 10.0)
 _UNREACHABLE_AGAIN_S: Final = 2.0
 """At most: knocking costs an absent API server nothing, and everybody waits for what has changed when it is back."""
+_ASKED_AT_MOST_S: Final = 60.0
+"""What an API server, or a proxy before it, may ask us to wait: it cannot tell so well when it will be back."""
 _MISSED_AGAIN_S: Final = 1.0
 _ABSENT_FOR_GOOD: Final = 12
 """How often a kind that was there has to be missing before its objects count as gone: an API server that starts says of
@@ -192,7 +194,7 @@ class KubernetesProvider:
             log.warning("watch_interrupted", kind=followed.name, problem=said, failures=followed.failures)
         longest = _UNREACHABLE_AGAIN_S if isinstance(error, UnreachableError) else _BACKOFF_S[1]
         asked: float = (error.retry_after or 0.0) if isinstance(error, ApiError) else 0.0
-        return max(asked, self._backoff(followed.failures, longest))
+        return max(min(asked, _ASKED_AT_MOST_S), self._backoff(followed.failures, longest))
 
     def _backoff(self, failures: int, longest: float) -> float:
         """Seconds to wait, at most `longest`."""
