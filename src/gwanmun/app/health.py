@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -12,7 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from gwanmun.app.errors import UserError
-from gwanmun.app.serving import listening_socket, serving
+from gwanmun.app.serving import AFew, listening_socket, serving
+
+_SCRAPES: Final = 4
 
 
 class Watched(Protocol):
@@ -48,5 +50,9 @@ def _application(watched: Watched) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(watched.registry), media_type=CONTENT_TYPE_LATEST)
 
-    routes: list[Any] = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    routes: list[Any] = [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", AFew(metrics, most=_SCRAPES), methods=["GET"]),
+    ]
     return Starlette(routes=routes)

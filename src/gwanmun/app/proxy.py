@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from gwanmun.app.errors import UserError
-from gwanmun.app.serving import listening_socket, serving
+from gwanmun.app.serving import AFew, listening_socket, serving
 from gwanmun.infra.admin import Admin, AdminError
 from gwanmun.infra.bootstrap import BootstrapOptions, XdsEndpoint, bootstrap, serialize_bootstrap
 from gwanmun.infra.ending import drain
@@ -40,6 +40,7 @@ log = structlog.get_logger()
 _HEAP_PART = 0.85
 """Of the container's memory; the rest is for this program, for code and for what the allocator holds back."""
 _LARGEST_METRICS = 32 << 20
+_SCRAPES = 4
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>[0-9]{1,5})")
 _LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical", "off")
 
@@ -277,7 +278,7 @@ class Proxy:
             routes=[
                 Route("/ready", self._answer_ready),
                 Route("/healthz", self._answer_health),
-                Route("/metrics", self._answer_metrics),
+                Route("/metrics", AFew(self._answer_metrics, most=_SCRAPES), methods=["GET"]),
             ]
         )
 
