@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from fleet.plane import SCOPE, control_plane, one_listener
 from free_ports import free_port
 from gwanmun.app.errors import UserError
 from gwanmun.app.proxy import proxy_options
+from gwanmun.infra.admin import Admin
 from gwanmun.infra.rundir import RunDir
 from gwanmun.xds_server import ResourceSet
 
@@ -260,3 +261,23 @@ def test_how_long_new_connections_are_taken_at_the_end(said: str, seconds: int) 
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(UserError, match=name):
         proxy_options({**NEEDED, name: value})
+
+
+async def test_metrics_of_any_size_are_passed_on(pod: Pod, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = b'envoy_cluster_upstream_rq_total{envoy_cluster_name="ai/chat_80"} 1\n' * 16_384
+
+    @contextlib.asynccontextmanager
+    async def very_many(*_: object) -> AsyncIterator[AsyncIterator[bytes]]:
+        yield pieces()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            await asyncio.sleep(0)
+            yield line
+
+    async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
+        await proxy.until("/metrics", 200)
+        monkeypatch.setattr(Admin, "prometheus", very_many)
+        answer = await proxy.ask("/metrics")
+    assert answer.status_code == 200
+    assert len(answer.content) > 40 * len(line)

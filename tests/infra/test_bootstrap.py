@@ -1,5 +1,6 @@
 """The bootstrap: accepted by Envoy itself, and equal where its options are."""
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -55,6 +56,33 @@ def test_half_a_configuration_is_never_served() -> None:
 def test_only_its_owner_can_reach_the_admin_socket() -> None:
     assert bootstrap(SMALL)["admin"]["address"] == {"pipe": {"path": "/run/admin.sock", "mode": 0o600}}
     assert bootstrap(FULL)["admin"]["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 9901}}
+
+
+BACKENDS = ("cluster.ai/chat_80", "cluster.ai/a.b_80|kind=Backend=gwanmun.dev", "cluster.ai/chat_80|identity=ai/internal")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_has_the_statistics_that_tell_how_it_does(backend: str) -> None:
+    for name in ("upstream_rq_2xx", "upstream_rq_503", "upstream_rq_time", "upstream_rq_active", "membership_healthy"):
+        assert kept(f"{backend}.{name}")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_has_none_that_nobody_needs(backend: str) -> None:
+    for name in (
+        "external.upstream_rq_200",
+        "internal.upstream_rq_time",
+        "upstream_cx_length_ms",
+        "upstream_cx_connect_ms",
+        "lb_zone_routing_sampled",
+        "circuit_breakers.high.rq_open",
+    ):
+        assert not kept(f"{backend}.{name}")
+
+
+def kept(statistic: str) -> bool:
+    patterns = bootstrap(SMALL)["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]
+    return any(re.fullmatch(pattern["safe_regex"]["regex"], statistic) for pattern in patterns)
 
 
 def test_fingerprints_tell_parts_apart() -> None:

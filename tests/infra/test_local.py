@@ -348,7 +348,8 @@ async def test_admin_tells_about_the_server(rundir: RunDir, binary: EnvoyBinary,
         stats = await admin.stats(r"^http\.front\.downstream_rq_")
         assert stats["http.front.downstream_rq_total"] == 1
         assert "http.front.downstream_rq_http3_total" not in stats
-        scraped = await admin.prometheus("downstream_rq_time")
+        async with admin.prometheus("downstream_rq_time") as pieces:
+            scraped = b"".join([piece async for piece in pieces]).decode()
         assert 'envoy_http_downstream_rq_time_bucket{envoy_http_conn_manager_prefix="front",le="1800000"} 1' in scraped
         dump = await admin.config_dump("static_listeners")
         assert dump["configs"][0]["listener"]["name"] == "front"

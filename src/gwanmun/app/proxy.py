@@ -11,7 +11,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from gwanmun.app.errors import UserError
@@ -39,8 +39,8 @@ log = structlog.get_logger()
 
 _HEAP_PART = 0.85
 """Of the container's memory; the rest is for this program, for code and for what the allocator holds back."""
-_LARGEST_METRICS = 32 << 20
 _SCRAPES = 4
+"""At once: Envoy's main thread, which also takes configuration, makes the text."""
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>[0-9]{1,5})")
 _LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical", "off")
 
@@ -157,7 +157,6 @@ class Proxy:
     options: ProxyOptions
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _child: asyncio.subprocess.Process | None = None
-    _scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
     _admin: Admin = field(init=False)
     _rundir: RunDir = field(init=False)
 
@@ -313,16 +312,27 @@ class Proxy:
     async def _answer_metrics(self, _: Request) -> Response:
         if self._child is None:
             return PlainTextResponse("Envoy has not started yet\n", 503)
+        pieces = self._metrics()
         try:
-            # One at a time: Envoy's main thread, which also takes configuration, makes the text.
-            async with self._scraping:
-                text = await self._admin.prometheus()
+            first = await anext(pieces)  # before an answer has begun there can still be another one
         except AdminError as error:
             return PlainTextResponse(f"{error}\n", 503)
-        if len(text) > _LARGEST_METRICS:
-            return PlainTextResponse(f"{len(text)} bytes of metrics are more than {_LARGEST_METRICS}\n", 503)
+        return StreamingResponse(_with(first, pieces), media_type="text/plain; version=0.0.4")
+
+    async def _metrics(self) -> AsyncGenerator[bytes, None]:
+        """Our own, then Envoy's as they come: with thousands of backends they are larger than what this program may hold."""
         own = f"# TYPE gwanmun_proxy_draining gauge\ngwanmun_proxy_draining {int(self._stopping.is_set())}\n"
-        return Response(text + own, media_type="text/plain; version=0.0.4")
+        async with self._admin.prometheus() as pieces:
+            yield own.encode()
+            async for piece in pieces:
+                yield piece
+
+
+async def _with(first: bytes, others: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(others):
+        yield first
+        async for other in others:
+            yield other
 
 
 def _the_envoy() -> EnvoyBinary:
