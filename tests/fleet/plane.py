@@ -12,7 +12,7 @@ import grpc
 import trustme
 
 from gwanmun.protos import any_of, pb, serialize
-from gwanmun.xds_server import Publisher, ResourceSet, XdsServer, resource
+from gwanmun.xds_server import Cause, Publisher, ResourceSet, XdsServer, resource
 from gwanmun.xds_server.publisher import Peer
 from gwanmun.xds_server.resources import CLUSTER, LISTENER
 from gwanmun.xds_server.server import Metadata, Refusal
@@ -59,7 +59,7 @@ class Plane:
         shown = metadata.get("authorization", "")
         self.seen.append(shown)
         self.changed.set()
-        return peer if shown in self.accepted else Refusal("who are you?", known=False)
+        return peer if shown in self.accepted else Refusal("who are you?", Cause.BAD_TOKEN)
 
     def scope_of(self, node: Any, _: Peer) -> str:
         self.nodes.append(node)

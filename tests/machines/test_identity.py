@@ -7,7 +7,7 @@ from gwanmun.names import NamespacedName
 from gwanmun.xds_server import identity as identity_module
 from gwanmun.xds_server.identity import Holder, TokenIdentity
 from gwanmun.xds_server.publisher import Peer
-from gwanmun.xds_server.server import Refusal
+from gwanmun.xds_server.server import Cause, Refusal
 
 PEER = Peer("10.0.0.9:1234")
 
@@ -21,7 +21,7 @@ class Reviewer:
         self.asked.append(token)
         if token == "away":
             raise TimeoutError("nobody answers")
-        return Holder((f"name of {token}",)) if token.startswith("good") else Refusal("no", known=False)
+        return Holder((f"name of {token}",)) if token.startswith("good") else Refusal("no", Cause.BAD_TOKEN)
 
     def identity(self) -> TokenIdentity:
         return TokenIdentity(self, clock=lambda: self.now, lifetime=10.0)
@@ -55,7 +55,7 @@ async def test_an_answer_counts_for_a_while(token: str) -> None:
 
 
 async def test_who_was_refused_is_let_in_when_that_has_changed() -> None:
-    answers: list[Holder | Refusal] = [Refusal("no", known=False), Holder(("name",))]
+    answers: list[Holder | Refusal] = [Refusal("no", Cause.BAD_TOKEN), Holder(("name",))]
     now = 0.0
 
     async def review(_: str) -> Holder | Refusal:

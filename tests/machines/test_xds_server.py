@@ -11,7 +11,7 @@ import trustme
 from delta_client import resources
 
 from gwanmun.protos import pb
-from gwanmun.xds_server import Node, Peer, Publisher, Refusal, ServerOptions, XdsServer
+from gwanmun.xds_server import Cause, Node, Peer, Publisher, Refusal, ServerOptions, XdsServer
 from gwanmun.xds_server.messages import Response, decode_node, decode_request, encode_response
 from gwanmun.xds_server.resources import CLUSTER, LISTENER, resource
 from gwanmun.xds_server.server import METHOD, SERVICE
@@ -108,6 +108,22 @@ async def test_each_proxy_gets_its_own_scope_and_strangers_get_nothing() -> None
         await stranger.say(request(node="green"))
         assert await stranger.status() == (grpc.StatusCode.PERMISSION_DENIED, "no Gateway is called 'green'")
         assert {state.node.id for state in publisher.proxies()} == {"red", "blue"}
+
+
+async def test_who_is_turned_away_is_told_about() -> None:
+    told: list[tuple[Cause, str]] = []
+    server = XdsServer(
+        Publisher(),
+        lambda node, peer: Refusal("not you", Cause.OTHER_ACCOUNT),
+        turned_away=lambda peer, cause, reason: told.append((cause, reason)),
+    )
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        talk = Talk(channel)
+        await talk.say(request())
+        assert (await talk.status())[0] == grpc.StatusCode.PERMISSION_DENIED
+    await server.stop(0)
+    assert told == [(Cause.OTHER_ACCOUNT, "not you")]
 
 
 @pytest.mark.parametrize("before", [[], [request()]])

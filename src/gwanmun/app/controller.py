@@ -30,6 +30,7 @@ from gwanmun.app.errors import UserError
 from gwanmun.app.fleets import Fleets, ParametersKey, class_parameters, own_parameters
 from gwanmun.app.health import health_server
 from gwanmun.app.metrics import ControllerMetrics, Reading
+from gwanmun.app.refused import Refused
 from gwanmun.app.report import rejection_line
 from gwanmun.app.reviews import account_of, node_of, token_review
 from gwanmun.app.scopes import ScopeKey, Scopes, Update
@@ -56,8 +57,8 @@ from gwanmun.status.placement import Placement, placed
 from gwanmun.status.surroundings import unread, unsupported
 from gwanmun.status.writer import MANAGER, StatusWriter, WriterOptions
 from gwanmun.xds.options import Options
+from gwanmun.xds_server import Cause, Peer, Publisher, Refusal, XdsServer
 from gwanmun.xds_server import Node as ProxyNode
-from gwanmun.xds_server import Peer, Publisher, Refusal, XdsServer
 from gwanmun.xds_server.identity import TokenIdentity
 from gwanmun.xds_server.subscription import Rejection
 
@@ -110,6 +111,7 @@ class Controller:
         self._fleets = Fleets(self._fleet_options, self._unread, options.issuer)
         self._applier: Applier | None = None
         self._bundle: Bundle | None = None
+        self._turned_away = Refused(clock=time.monotonic)
         self._refused: set[NamespacedName | None] = set()
         self._rejections: set[tuple[NamespacedName, Rejection]] = set()
         self._looking = False
@@ -329,7 +331,7 @@ class Controller:
         """The xDS port: from the first picture on, as a proxy must not be told that there is nothing."""
         await self._first.wait()
         identify = TokenIdentity(token_review(client, TOKEN_AUDIENCE), clock=time.monotonic)
-        server = XdsServer(self.publisher, self._scope_of, identify=identify)
+        server = XdsServer(self.publisher, self._scope_of, identify=identify, turned_away=self._turned_away)
         try:
             await server.start(self.options.xds_listen, tls.credentials())
         except RuntimeError as error:
@@ -350,7 +352,7 @@ class Controller:
             # It tries again every other second: a Gateway that is just being deleted is to be told once.
             if account not in self._refused:
                 self._refused.add(account)
-                log.warning("proxy_refused", address=peer.address, account=str(account))
+                log.warning("proxy_refused", cause=str(Cause.OTHER_ACCOUNT), address=peer.address, account=str(account))
             return Refusal(f"service account {account} is not that of any Gateway's proxies here")
         node = node_of(peer.names)
         scope = ScopeKey(gateway, self._zone_of(node), node)
@@ -358,7 +360,7 @@ class Controller:
             self._close_empty_scopes()
             update = self._scopes.open(scope)
             if update is None:
-                return Refusal(f"Gateway {gateway} is not served at the moment; its status says why")
+                return Refusal(f"Gateway {gateway} is not served at the moment; its status says why", Cause.NOT_SERVED)
             self._publish(update)
         return str(scope)
 
@@ -424,6 +426,13 @@ class Controller:
                 "gwanmun_xds_rejections",
                 "Resources that proxies refuse at the moment",
                 lambda: {"": sum(len(state.rejections) for state in states())},
+            ),
+            Reading(
+                "gwanmun_xds_refused",
+                "Streams that were turned away",
+                lambda: {str(cause): count for cause, count in self._turned_away.counts.items()},
+                label="cause",
+                counted=True,
             ),
             Reading("gwanmun_watch_restarts", "Watches begun again", lambda: {"": watches.restarts}, counted=True),
             Reading("gwanmun_watch_relists", "Lists after a watch expired", lambda: {"": watches.relists}, counted=True),

@@ -4,17 +4,22 @@ import asyncio
 from typing import Final
 
 import msgspec
+import structlog
 
 from gwanmun.kube import UNREADABLE, ApiError, KubeClient, UnreachableError
+from gwanmun.kube.refusal import missing_right
 from gwanmun.names import NamespacedName
 from gwanmun.xds_server.identity import Holder, Review
-from gwanmun.xds_server.server import Refusal
+from gwanmun.xds_server.server import Cause, Refusal
 
 _PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 _ACCOUNT: Final = "system:serviceaccount:"
 _NODE: Final = "node:"
 _POD: Final = "pod:"
 _TIMEOUT_S: Final = 5.0
+_GRANT: Final = 'apiGroups: ["authentication.k8s.io"], resources: ["tokenreviews"], verbs: ["create"] in a ClusterRole'
+
+log = structlog.get_logger()
 
 
 class _User(msgspec.Struct):
@@ -35,8 +40,10 @@ class _Review(msgspec.Struct):
 
 def token_review(client: KubeClient, audience: str) -> Review:
     """A `Review` for tokens that were made for this audience."""
+    refused = False  # as it was the last time: what a Role lacks is said once, and again if it was right in between
 
     async def review(token: str) -> Holder | Refusal:
+        nonlocal refused
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
@@ -44,9 +51,18 @@ def token_review(client: KubeClient, audience: str) -> Review:
         }
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                return reviewed(await client.call("POST", _PATH, body=body), audience)
+                found = reviewed(await client.call("POST", _PATH, body=body), audience)
         except (ApiError, UnreachableError, TimeoutError, *UNREADABLE) as error:
+            if isinstance(error, ApiError) and error.code == 403 and not refused:
+                refused = True
+                log.error(
+                    "token_reviews_refused", problem=str(error), **({"grant": _GRANT} if missing_right(str(error)) else {})
+                )
             raise TimeoutError(f"the token cannot be checked at the moment: {error}") from None
+        if refused:
+            refused = False
+            log.info("token_reviews_restored")
+        return found
 
     return review
 
@@ -57,9 +73,9 @@ def reviewed(answer: bytes, audience: str) -> Holder | Refusal:
     user = status.user or _User()
     name = user.username
     if not status.authenticated or audience not in (status.audiences or ()):
-        return Refusal(f'the token is not valid for "{audience}": {status.error or "not authenticated"}', known=False)
+        return Refusal(f'the token is not valid for "{audience}": {status.error or "not authenticated"}', Cause.BAD_TOKEN)
     if not name.startswith(_ACCOUNT):
-        return Refusal(f"{name} is not a service account")
+        return Refusal(f"{name} is not a service account", Cause.NO_ACCOUNT)
     extra = user.extra or {}
     found = [name]
     for prefix, key in ((_POD, "pod-name"), (_NODE, "node-name")):

@@ -6,10 +6,11 @@
 from gwanmun.xds_server.messages import Node
 from gwanmun.xds_server.publisher import Peer, ProxyState, Publisher, Scope
 from gwanmun.xds_server.resources import Need, Publication, Resource, ResourceSet, resource
-from gwanmun.xds_server.server import Refusal, ServerOptions, XdsServer
+from gwanmun.xds_server.server import Cause, Refusal, ServerOptions, XdsServer
 from gwanmun.xds_server.subscription import Limits, Rejection
 
 __all__ = [
+    "Cause",
     "Limits",
     "Need",
     "Node",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from gwanmun.xds_server.publisher import Peer
-from gwanmun.xds_server.server import Metadata, Refusal
+from gwanmun.xds_server.server import Cause, Metadata, Refusal
 
 _MOST_KEPT: Final = 4096
 _LONGEST_TOKEN: Final = 16 * 1024
@@ -45,9 +45,9 @@ class TokenIdentity:
         scheme, _, token = metadata.get("authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            return Refusal("no token: a proxy shows its service account token as authorization: Bearer", known=False)
+            return Refusal("no token: a proxy shows its service account token as authorization: Bearer", Cause.NO_TOKEN)
         if len(token) > _LONGEST_TOKEN:
-            return Refusal("the token is too long", known=False)
+            return Refusal("the token is too long", Cause.BAD_TOKEN)
         digest = hashlib.sha256(token.encode()).digest()
         found = self._known(digest)
         if found is None:

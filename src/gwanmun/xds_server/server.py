@@ -6,6 +6,7 @@ Deliberately absent: state-of-the-world xDS and one service per type; every Envo
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import grpc
@@ -19,12 +20,28 @@ SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 METHOD = "DeltaAggregatedResources"
 
 
+class Cause(StrEnum):
+    """Why a stream is turned away, in a word for whoever counts."""
+
+    NO_TOKEN = "no_token"  # noqa: S105  a word, no token
+    BAD_TOKEN = "bad_token"  # noqa: S105  a word, no token
+    NO_ACCOUNT = "no_service_account"
+    OTHER_ACCOUNT = "other_account"
+    NOT_SERVED = "not_served"
+    UNCHECKED = "unchecked"
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a proxy may not have any configuration. `known` False: it has not even said convincingly who it is."""
+    """Why a proxy may not have any configuration."""
 
     reason: str
-    known: bool = True
+    cause: Cause = Cause.OTHER_ACCOUNT
+
+    @property
+    def known(self) -> bool:
+        """Whether it has at least said convincingly who it is."""
+        return self.cause not in (Cause.NO_TOKEN, Cause.BAD_TOKEN)
 
 
 class _Failure(NamedTuple):
@@ -32,6 +49,7 @@ class _Failure(NamedTuple):
 
     status: grpc.StatusCode
     reason: str
+    cause: Cause | None = None
 
 
 ScopeOf = Callable[[Node, Peer], Scope | Refusal]
@@ -44,10 +62,17 @@ Identify = Callable[[Metadata, Peer], Awaitable[Peer | Refusal]]
 """Finds out who a peer is: the peer with the names that it has proven, or why it is turned away. Whoever cannot find out for
 the moment (no one to ask) raises TimeoutError; the proxy tries again."""
 
+TurnedAway = Callable[[Peer, Cause, str], None]
+"""Is told of every stream that is turned away, and why."""
+
 
 async def by_certificate(_: Metadata, peer: Peer) -> Peer | Refusal:
     """Who a peer is, where its certificate (or the file mode of the socket) says it all."""
     return peer
+
+
+def untold(_: Peer, cause: Cause, reason: str) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +103,12 @@ class XdsServer:
         options: ServerOptions = ServerOptions(),
         services: Sequence["grpc.GenericRpcHandler[Any, Any]"] = (),
         identify: Identify = by_certificate,
+        turned_away: TurnedAway = untold,
     ) -> None:
         self._publisher = publisher
         self._scope_of = scope_of
         self._identify = identify
+        self._turned_away = turned_away
         self._options = options
         self._services = services
         self._server: grpc.aio.Server | None = None
@@ -124,13 +151,15 @@ class XdsServer:
         finally:
             self._streams -= 1
         if failure is not None:
+            if failure.cause is not None:
+                self._turned_away(_peer_of(context), failure.cause, failure.reason)
             await context.abort(failure.status, failure.reason)
 
     async def _converse(self, requests: AsyncIterator[bytes], context: Any) -> _Failure | None:
         try:
             peer = await self._identify(_metadata_of(context), _peer_of(context))
         except TimeoutError as error:
-            return _Failure(grpc.StatusCode.UNAVAILABLE, str(error))
+            return _Failure(grpc.StatusCode.UNAVAILABLE, str(error), Cause.UNCHECKED)
         if isinstance(peer, Refusal):
             return _refused(peer)
         first = await anext(requests, None)
@@ -207,7 +236,7 @@ def _metadata_of(context: Any) -> Metadata:
 
 def _refused(refusal: Refusal) -> _Failure:
     status = grpc.StatusCode.PERMISSION_DENIED if refusal.known else grpc.StatusCode.UNAUTHENTICATED
-    return _Failure(status, refusal.reason)
+    return _Failure(status, refusal.reason, refusal.cause)
 
 
 def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
