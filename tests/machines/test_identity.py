@@ -1,5 +1,7 @@
 """Who a proxy is: the token of its stream, and what becomes of an answer about it."""
 
+import asyncio
+
 import pytest
 
 from gwanmun.app.reviews import account_of, node_of, reviewed
@@ -82,6 +84,36 @@ async def test_ever_new_tokens_take_no_more_room_and_push_out_no_one_who_is_know
     assert reviewer.asked.count("bad9") == 1
     assert reviewer.asked.count("bad0") == 2
     assert len(identity._refusals) == 3
+
+
+async def test_made_up_tokens_of_one_host_are_not_all_asked_about() -> None:
+    reviewer = Reviewer()
+    identity = reviewer.identity()
+    await identity({"authorization": "Bearer good"}, PEER)
+    tries = [identity({"authorization": f"Bearer bad{i}"}, Peer(f"ipv4:10.0.0.9:{i}")) for i in range(5000)]
+    found = await asyncio.gather(*tries, return_exceptions=True)
+    assert len(reviewer.asked) <= 1 + 20 + 16
+    assert sum(isinstance(one, TimeoutError) for one in found) >= 4960
+    assert isinstance(await identity({"authorization": "Bearer good"}, PEER), Peer)
+    assert isinstance(await identity({"authorization": "Bearer good2"}, Peer("ipv4:10.0.0.10:1")), Peer)
+    reviewer.now = 10.0
+    assert isinstance(await identity({"authorization": "Bearer good3"}, PEER), Peer)
+
+
+async def test_only_so_many_are_asked_about_at_once() -> None:
+    asking = most = 0
+
+    async def review(token: str) -> Holder:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        await asyncio.sleep(0.01)
+        asking -= 1
+        return Holder((token,))
+
+    identity = TokenIdentity(review, clock=lambda: 0.0)
+    await asyncio.gather(*(identity({"authorization": f"Bearer t{i}"}, PEER) for i in range(100)))
+    assert most == 16
 
 
 async def test_that_nobody_answers_is_no_answer() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ from gwanmun.protos import pb
 from gwanmun.xds_server import Cause, Node, Peer, Publisher, Refusal, ServerOptions, XdsServer
 from gwanmun.xds_server.messages import Response, decode_node, decode_request, encode_response
 from gwanmun.xds_server.resources import CLUSTER, LISTENER, resource
-from gwanmun.xds_server.server import METHOD, SERVICE
+from gwanmun.xds_server.server import METHOD, SERVICE, Metadata
 
 ANY_SCOPE = "gateway"
 
@@ -147,10 +148,62 @@ async def test_streams_are_limited() -> None:
         first = Talk(channel)
         await first.say(request())
         await first.hear()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as other:
-            # It says nothing: grpc has another status for what fails because the stream has been refused meanwhile.
-            code, _ = await Talk(other).status()
-            assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        # It says nothing: grpc has another status for what fails because the stream has been refused meanwhile.
+        assert await silent(port) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "1 proxies are connected already")
+
+
+async def silent(port: int) -> tuple[grpc.StatusCode, str]:
+    """How a stream ends that says nothing, on a connection of its own."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        return await Talk(channel).status()
+
+
+async def test_a_stream_is_not_waited_for_for_ever() -> None:
+    told: list[Cause] = []
+    options = ServerOptions(first_request_seconds=0.2)
+    server = XdsServer(Publisher(), lambda *_: ANY_SCOPE, options, turned_away=lambda _, cause, __: told.append(cause))
+    port = await server.start("127.0.0.1:0")
+    assert await silent(port) == (grpc.StatusCode.DEADLINE_EXCEEDED, "no request came within 0.2 s")
+    assert told == [Cause.SILENT]
+    await server.stop(0)
+
+
+async def test_strangers_take_no_ones_place_and_no_one_takes_all_of_them() -> None:
+    known = iter(("red", "red", "stranger", "blue", "red"))
+    checking = asyncio.Event()
+
+    async def identify(_: Metadata, peer: Peer) -> Peer | Refusal:
+        name = next(known)
+        if name == "stranger":
+            await checking.wait()
+            return Refusal("who?", Cause.BAD_TOKEN)
+        return replace(peer, names=(name,))
+
+    options = ServerOptions(max_streams=3, max_streams_of_one=2, max_unidentified=1)
+    publisher = Publisher()
+    publisher.publish(ANY_SCOPE, resources({CLUSTER: {"a": b"1"}}))
+    server = XdsServer(publisher, lambda *_: ANY_SCOPE, options, identify=identify)
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        for _ in range(2):
+            talk = Talk(channel)
+            await talk.say(request())
+            await talk.hear()
+        stranger = asyncio.create_task(silent(port))
+        async with asyncio.timeout(5):
+            while not server._unidentified:  # noqa: ASYNC110  it tells nobody
+                await asyncio.sleep(0.01)
+        assert await silent(port) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "1 others have yet to prove who they are")
+        checking.set()
+        assert (await stranger)[0] == grpc.StatusCode.UNAUTHENTICATED
+        last = Talk(channel)
+        await last.say(request())
+        await last.hear()
+        last.call.cancel()
+        async with asyncio.timeout(5):
+            await publisher.until(lambda: len(publisher.proxies()) == 2)
+        assert await silent(port) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "2 proxies of red are connected already")
+    await server.stop(0)
 
 
 async def test_a_proxy_that_does_not_answer_holds_up_no_other() -> None:

@@ -4,6 +4,7 @@ Deliberately absent: state-of-the-world xDS and one service per type; every Envo
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,6 +30,8 @@ class Cause(StrEnum):
     OTHER_ACCOUNT = "other_account"
     NOT_SERVED = "not_served"
     UNCHECKED = "unchecked"
+    SILENT = "silent"
+    LIMIT = "limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,19 @@ def untold(_: Peer, cause: Cause, reason: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """`patience`: a stream stops waiting for what its proxy does not ask for (`Stream.awaited`) after one to two times as
+    """`max_streams` and `max_streams_of_one` (holder of a name, such as all proxies of a Gateway) count who has proven who it
+    is; whoever has yet to is one of `max_unidentified`. `first_request_seconds` is how long a stream may be silent at first.
+
+    `patience`: a stream stops waiting for what its proxy does not ask for (`Stream.awaited`) after one to two times as
     many seconds.
 
     Keepalives find a peer that vanished without a word; Envoy's own keepalive does the same at its end.
     """
 
-    max_streams: int = 1000
+    max_streams: int = 2000
+    max_streams_of_one: int = 500
+    max_unidentified: int = 1000
+    first_request_seconds: float = 10.0
     max_request_bytes: int = 64 << 20
     keepalive_seconds: float = 20.0
     keepalive_timeout_seconds: float = 10.0
@@ -112,7 +121,8 @@ class XdsServer:
         self._options = options
         self._services = services
         self._server: grpc.aio.Server | None = None
-        self._streams = 0
+        self._unidentified = 0
+        self._streams: Counter[str] = Counter()
         self._stopping = False
 
     async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
@@ -143,26 +153,54 @@ class XdsServer:
 
     async def _serve(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """One stream, from the first message to the end."""
-        if self._streams >= self._options.max_streams:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._streams} proxies are connected already")
-        self._streams += 1
-        try:
-            failure = await self._converse(requests, context)
-        finally:
-            self._streams -= 1
+        failure = await self._serve_whom_we_know(requests, context)
         if failure is not None:
             if failure.cause is not None:
                 self._turned_away(_peer_of(context), failure.cause, failure.reason)
             await context.abort(failure.status, failure.reason)
 
-    async def _converse(self, requests: AsyncIterator[bytes], context: Any) -> _Failure | None:
+    async def _serve_whom_we_know(self, requests: AsyncIterator[bytes], context: Any) -> _Failure | None:
+        peer = await self._who(context)
+        if isinstance(peer, _Failure):
+            return peer
+        holder = peer.names[0] if peer.names else ""
+        if (full := self._full(holder)) is not None:
+            return full
+        self._streams[holder] += 1
         try:
-            peer = await self._identify(_metadata_of(context), _peer_of(context))
+            return await self._converse(requests, context, peer)
+        finally:
+            self._streams[holder] -= 1
+            self._streams += Counter()  # forgets those that have none
+
+    async def _who(self, context: Any) -> Peer | _Failure:
+        """Nobody who has yet to say who he is takes the place of those that have."""
+        if self._unidentified >= self._options.max_unidentified:
+            return _limit(f"{self._unidentified} others have yet to prove who they are")
+        self._unidentified += 1
+        try:
+            found = await self._identify(_metadata_of(context), _peer_of(context))
         except TimeoutError as error:
             return _Failure(grpc.StatusCode.UNAVAILABLE, str(error), Cause.UNCHECKED)
-        if isinstance(peer, Refusal):
-            return _refused(peer)
-        first = await anext(requests, None)
+        finally:
+            self._unidentified -= 1
+        return _refused(found) if isinstance(found, Refusal) else found
+
+    def _full(self, holder: str) -> _Failure | None:
+        total, of_one = self._streams.total(), self._streams[holder]
+        if total >= self._options.max_streams:
+            return _limit(f"{total} proxies are connected already")
+        if holder and of_one >= self._options.max_streams_of_one:
+            return _limit(f"{of_one} proxies of {holder} are connected already")
+        return None
+
+    async def _converse(self, requests: AsyncIterator[bytes], context: Any, peer: Peer) -> _Failure | None:
+        try:
+            async with asyncio.timeout(self._options.first_request_seconds):
+                first = await anext(requests, None)
+        except TimeoutError:
+            reason = f"no request came within {self._options.first_request_seconds:g} s"
+            return _Failure(grpc.StatusCode.DEADLINE_EXCEEDED, reason, Cause.SILENT)
         if first is None:
             return None
         try:
@@ -237,6 +275,10 @@ def _metadata_of(context: Any) -> Metadata:
 def _refused(refusal: Refusal) -> _Failure:
     status = grpc.StatusCode.PERMISSION_DENIED if refusal.known else grpc.StatusCode.UNAUTHENTICATED
     return _Failure(status, refusal.reason, refusal.cause)
+
+
+def _limit(reason: str) -> _Failure:
+    return _Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, Cause.LIMIT)
 
 
 def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
