@@ -2,11 +2,14 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gwanmun.cli.output import LogFormat, LogLevel
+
+if TYPE_CHECKING:
+    from gwanmun.infra.fleet.certificates import Issuer
 
 
 def controller(
@@ -80,40 +83,56 @@ def controller(
     \b
     gwanmun controller --log-format text --xds-address 10.0.0.5:18000 --proxy-image registry.example/gwanmun-proxy:0.1.0
     """
+    from gwanmun.app.logs import configure_program_logs
+
+    configure_program_logs(log_format, level=log_level)
+
+    import structlog
+
     from gwanmun.app.controller import Controller, ControllerOptions
-    from gwanmun.app.logs import configure_logs
-    from gwanmun.cli.output import fail
+    from gwanmun.app.errors import UserError
     from gwanmun.infra.authority import SERVER_NAME
     from gwanmun.infra.fleet import FleetOptions
+
+    try:
+        options = ControllerOptions(
+            fleet=FleetOptions(
+                image=proxy_image,
+                xds_address=xds_address,
+                xds_server_name=SERVER_NAME,
+                xds_ca="",
+                instance=instance,
+                image_pull_policy=proxy_image_pull_policy,
+                image_pull_secrets=tuple(proxy_image_pull_secret),
+                replicas=proxy_replicas,
+                log_level=proxy_log_level,
+                log_format=log_format,
+                network_policy=proxy_network_policy,
+            ),
+            kubeconfig=kubeconfig,
+            context=context or None,
+            namespace=namespace,
+            namespaces=tuple(watch_namespace),
+            controllers=tuple(controller_name),
+            xds_listen=xds_listen,
+            metrics_listen=metrics_listen,
+            xds_secret=xds_tls_secret or None,
+            issuer=_issuer(certificate_issuer, certificate_issuer_group),
+            leader_elect=leader_elect,
+        )
+        asyncio.run(Controller(options).run())
+    except UserError as error:
+        if log_format is not LogFormat.json:
+            raise
+        structlog.get_logger().error("controller_cannot_start", message=str(error))
+        raise typer.Exit(2) from None
+
+
+def _issuer(text: str, group: str) -> "Issuer | None":
+    from gwanmun.app.errors import UserError
     from gwanmun.infra.fleet.certificates import Issuer
 
-    kind, _, issuer = certificate_issuer.partition("/")
-    if certificate_issuer and not (kind and issuer):
-        fail(f'--certificate-issuer "{certificate_issuer}" is not KIND/NAME, such as ClusterIssuer/letsencrypt')
-    configure_logs(log_format, level=log_level)
-    options = ControllerOptions(
-        fleet=FleetOptions(
-            image=proxy_image,
-            xds_address=xds_address,
-            xds_server_name=SERVER_NAME,
-            xds_ca="",
-            instance=instance,
-            image_pull_policy=proxy_image_pull_policy,
-            image_pull_secrets=tuple(proxy_image_pull_secret),
-            replicas=proxy_replicas,
-            log_level=proxy_log_level,
-            log_format=log_format,
-            network_policy=proxy_network_policy,
-        ),
-        kubeconfig=kubeconfig,
-        context=context or None,
-        namespace=namespace,
-        namespaces=tuple(watch_namespace),
-        controllers=tuple(controller_name),
-        xds_listen=xds_listen,
-        metrics_listen=metrics_listen,
-        xds_secret=xds_tls_secret or None,
-        issuer=Issuer(issuer, kind, certificate_issuer_group) if issuer else None,
-        leader_elect=leader_elect,
-    )
-    asyncio.run(Controller(options).run())
+    kind, _, name = text.partition("/")
+    if text and not (kind and name):
+        raise UserError(f'--certificate-issuer "{text}" is not KIND/NAME, such as ClusterIssuer/letsencrypt')
+    return Issuer(name, kind, group) if text else None

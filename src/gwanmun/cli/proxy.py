@@ -18,13 +18,13 @@ def proxy() -> None:
     import structlog
 
     from gwanmun.app.errors import UserError
-    from gwanmun.app.logs import configure_logs
+    from gwanmun.app.logs import configure_logs, configure_program_logs
     from gwanmun.app.proxy import proxy_options, run_proxy
 
     configure_logs("json")
     try:
         options = proxy_options(os.environ)
-        configure_logs(options.log_format)
+        configure_program_logs(options.log_format)
         code = asyncio.run(run_proxy(options))
     except UserError as error:
         # Also the last line that a pod says is an object.
