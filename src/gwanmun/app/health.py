@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from gwanmun.app.errors import UserError
 from gwanmun.app.serving import AFew, listening_socket, serving
+from gwanmun.app.words import is_port
 
 _SCRAPES: Final = 4
 
@@ -30,9 +31,11 @@ class Watched(Protocol):
 async def health_server(listen: str, watched: Watched) -> AsyncIterator[None]:
     """Answer on "address:port" until the block ends. Raises UserError where it cannot be bound."""
     address, _, port = listen.rpartition(":")
+    if not is_port(port):
+        raise UserError(f'--metrics-listen "{listen}" is not ADDRESS:PORT, such as 0.0.0.0:9090')
     try:
         socket = listening_socket(int(port), "" if address in ("", "0.0.0.0", "::", "[::]") else address.strip("[]"))  # noqa: S104  what is asked for
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f'--metrics-listen "{listen}": {error}') from None
     async with serving(_application(watched), socket):
         yield

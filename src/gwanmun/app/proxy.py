@@ -7,7 +7,6 @@ is a unix socket that nobody outside reaches. Deliberately absent: any configura
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import socket
 import time
@@ -24,6 +23,7 @@ from starlette.routing import Route
 
 from gwanmun.app.errors import UserError
 from gwanmun.app.serving import AFew, listening_socket, serving
+from gwanmun.app.words import ENVOY_LOG_LEVELS, host_and_port, one_of
 from gwanmun.infra.admin import Admin, AdminError
 from gwanmun.infra.bootstrap import BootstrapOptions, XdsEndpoint, bootstrap, serialize_bootstrap
 from gwanmun.infra.ending import drain
@@ -41,8 +41,6 @@ _HEAP_PART = 0.85
 """Of the container's memory; the rest is for this program, for code and for what the allocator holds back."""
 _SCRAPES = 4
 """At once: Envoy's main thread, which also takes configuration, makes the text."""
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]\s]+)):(?P<port>[0-9]{1,5})")
-_LOG_LEVELS = ("trace", "debug", "info", "warning", "error", "critical", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +72,8 @@ class ProxyOptions:
 def proxy_options(environment: Mapping[str, str]) -> ProxyOptions:
     """The options that a pod's variables say. Raises UserError, which names the variable and what it has to be."""
     host, port = _address(environment)
-    level = environment.get(contract.LOG_LEVEL) or "warning"
-    if level not in _LOG_LEVELS:
-        raise UserError(f'{contract.LOG_LEVEL} "{level}" is not one of {", ".join(_LOG_LEVELS)}')
-    form = environment.get(contract.LOG_FORMAT) or "json"
-    if form not in ("json", "text"):
-        raise UserError(f'{contract.LOG_FORMAT} "{form}" is not one of json, text')
+    level = one_of(contract.LOG_LEVEL, environment.get(contract.LOG_LEVEL) or "warning", ENVOY_LOG_LEVELS)
+    form = one_of(contract.LOG_FORMAT, environment.get(contract.LOG_FORMAT) or "json", ("json", "text"))
     return ProxyOptions(
         xds_host=host,
         xds_port=port,
@@ -99,10 +93,7 @@ def proxy_options(environment: Mapping[str, str]) -> ProxyOptions:
 
 def _address(environment: Mapping[str, str]) -> tuple[str, int]:
     text = _required(environment, contract.XDS_ADDRESS, "the control plane as host:port")
-    found = _ADDRESS.fullmatch(text)
-    if found is None or not 0 < int(found["port"]) < 65_536:
-        raise UserError(f'{contract.XDS_ADDRESS} "{text}" is not host:port, such as gwanmun.gwanmun-system.svc:18000')
-    return found["v6"] or found["host"], int(found["port"])
+    return host_and_port(contract.XDS_ADDRESS, text, example="gwanmun.gwanmun-system.svc:18000")
 
 
 def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:

@@ -91,6 +91,7 @@ def controller(
 
     from gwanmun.app.controller import Controller, ControllerOptions
     from gwanmun.app.errors import UserError
+    from gwanmun.app.words import ENVOY_LOG_LEVELS, PULL_POLICIES, controller_names, one_of
     from gwanmun.infra.authority import SERVER_NAME
     from gwanmun.infra.fleet import FleetOptions
 
@@ -98,14 +99,14 @@ def controller(
         options = ControllerOptions(
             fleet=FleetOptions(
                 image=proxy_image,
-                xds_address=xds_address,
+                xds_address=_reached(xds_address),
                 xds_server_name=SERVER_NAME,
                 xds_ca="",
                 instance=instance,
-                image_pull_policy=proxy_image_pull_policy,
+                image_pull_policy=one_of("--proxy-image-pull-policy", proxy_image_pull_policy, PULL_POLICIES),
                 image_pull_secrets=tuple(proxy_image_pull_secret),
                 replicas=proxy_replicas,
-                log_level=proxy_log_level,
+                log_level=one_of("--proxy-log-level", proxy_log_level, ENVOY_LOG_LEVELS),
                 log_format=log_format,
                 network_policy=proxy_network_policy,
             ),
@@ -113,7 +114,7 @@ def controller(
             context=context or None,
             namespace=namespace,
             namespaces=tuple(watch_namespace),
-            controllers=tuple(controller_name),
+            controllers=controller_names(controller_name),
             xds_listen=xds_listen,
             metrics_listen=metrics_listen,
             xds_secret=xds_tls_secret or None,
@@ -126,6 +127,13 @@ def controller(
             raise
         structlog.get_logger().error("controller_cannot_start", message=str(error))
         raise typer.Exit(2) from None
+
+
+def _reached(address: str) -> str:
+    from gwanmun.app.words import host_and_port
+
+    host_and_port("--xds-address", address, example="gwanmun-controller.gwanmun-system.svc:18000")
+    return address
 
 
 def _issuer(text: str, group: str) -> "Issuer | None":
