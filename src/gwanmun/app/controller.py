@@ -64,6 +64,7 @@ from gwanmun.xds_server.subscription import Rejection
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 _LEASE = "gwanmun-controller"
+_NO_CLUSTER = "give --kubeconfig or set KUBECONFIG"
 _MOST_PROBLEMS = 5
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
@@ -151,7 +152,7 @@ class Controller:
     async def run(self) -> None:
         """Serve until asked to stop. UserError where it cannot even start."""
         try:
-            to = connection(self.options.kubeconfig, self.options.context, environment=os.environ)
+            to = connection(self.options.kubeconfig, self.options.context, environment=os.environ, hint=_NO_CLUSTER)
             client = KubeClient(to, user_agent="gwanmun-controller")
         except KubeConfigError as error:
             raise UserError(str(error)) from None

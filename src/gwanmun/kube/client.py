@@ -4,6 +4,7 @@ Deliberately absent: types of objects, retries (who asks knows when it is worth 
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -14,11 +15,13 @@ from typing import Any, Final
 
 import httpx2
 import msgspec
+import yaml
 from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, KubeConfig, SingleConfig
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
+from gwanmun.kube.kubeconfig import merged_kubeconfig
 from gwanmun.kube.paths import manifest_path
 
 JSON = "application/json"
@@ -76,24 +79,30 @@ class Connection:
     namespace: str
 
 
-def connection(kubeconfig: Path | None = None, context: str | None = None, *, environment: Mapping[str, str]) -> Connection:
-    """The named kubeconfig; else $KUBECONFIG; else the service account of the pod we run in; else ~/.kube/config.
+def connection(
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+    *,
+    environment: Mapping[str, str],
+    hint: str = "set KUBECONFIG",
+) -> Connection:
+    """The named kubeconfig; else those of $KUBECONFIG; else the service account of the pod we run in; else ~/.kube/config.
 
-    Raises KubeConfigError.
+    Raises KubeConfigError, which ends with the hint where there is none of these.
     """
     try:
         if kubeconfig is not None:
             found = KubeConfig.from_file(kubeconfig)
-        elif path := environment.get("KUBECONFIG"):
-            found = KubeConfig.from_file(path)
+        elif paths := environment.get("KUBECONFIG"):
+            found = merged_kubeconfig([Path(path).expanduser() for path in paths.split(os.pathsep) if path])
         elif "KUBERNETES_SERVICE_HOST" in environment:
             found = KubeConfig.from_service_account()
         else:
             found = KubeConfig.from_file(DEFAULT_KUBECONFIG)
         config = found.get(context)
         assert config is not None  # without a default it raises instead
-    except (ConfigError, OSError, KeyError, TypeError, msgspec.ValidationError) as error:
-        raise KubeConfigError(f"no cluster to talk to: {error}; give --kubeconfig or set KUBECONFIG") from None
+    except (ConfigError, OSError, KeyError, TypeError, AttributeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        raise KubeConfigError(f"no cluster to talk to: {error}; {hint}") from None
     return Connection(config, config.namespace)
 
 
