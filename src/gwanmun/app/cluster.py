@@ -7,7 +7,7 @@ told, since what depends on it looks broken.
 import asyncio
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,13 @@ from gwanmun.names import ObjectKey
 from gwanmun.providers.kubernetes import KubernetesOptions, KubernetesProvider
 from gwanmun.resolve.status import Condition
 from gwanmun.resources import Snapshot
+from gwanmun.resources.snapshot import GATEWAY_GROUP, IndexKey
 from gwanmun.status import StatusRow, row_document, status_row
 from gwanmun.status.writer import MANAGER
 
 _PATIENCE_S: Final = 30.0
+_CLASSES: Final = IndexKey("kind", (GATEWAY_GROUP, "GatewayClass"))
+_GATEWAYS: Final = IndexKey("kind", (GATEWAY_GROUP, "Gateway"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +67,37 @@ async def _read(context: str | None) -> ClusterPicture:
 def status_report(picture: ClusterPicture, controllers: frozenset[str]) -> dict[str, Any]:
     """What the API server says of all objects that one of these controllers speaks for, in the form of `status`."""
     shown = [row for key in sorted(picture.present) for row in _rows(key, picture, controllers)]
+    others = only_others(picture.snapshot, sorted(controllers))
     return {
         "version": 0,
-        "healthy": all(row.healthy for row in shown),
+        "healthy": all(row.healthy for row in shown) and not others,
         "addresses": list(_addresses(picture, {(row.namespace, row.name) for row in shown if row.kind == "Gateway"})),
         "objects": [row_document(row) for row in shown],
         "problems": [
+            *([others] if others else ()),
             *(f"{row.kind} {row.namespace}/{row.name}: {detail}" for row in shown for detail in row.details),
             *(f"{kind} may not be read with these credentials" for kind in picture.refused),
         ],
     }
+
+
+def only_others(snapshot: Snapshot, controllers: Sequence[str]) -> str:
+    """Where there are Gateways, but none of these controllers': whose there are. Else empty."""
+    classes = {key.name: _controller_of(snapshot, key) for key in snapshot.find(_CLASSES)}
+    gateways: list[Any] = [snapshot.get(key) for key in snapshot.find(_GATEWAYS)]
+    found = {gateway.spec.gateway_class_name for gateway in gateways}
+    if not found or any(classes.get(name) in controllers for name in found):
+        return ""
+    whose = ", ".join(f"{name} ({classes.get(name) or 'which is not there, or may not be read'})" for name in sorted(found))
+    return (
+        f"no Gateway has a class of {' or '.join(controllers)}; there are those of {whose}; "
+        "give the name of the controller that is meant with --controller-name"
+    )
+
+
+def _controller_of(snapshot: Snapshot, key: ObjectKey) -> str:
+    found: Any = snapshot.get(key)
+    return str(found.spec.controller_name)
 
 
 def _addresses(picture: ClusterPicture, gateways: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:

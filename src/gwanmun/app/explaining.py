@@ -13,6 +13,7 @@ from gwanmun.app.accesslog import find_request
 from gwanmun.app.errors import UserError
 from gwanmun.app.offline import resolve_folders
 from gwanmun.app.target import is_cluster
+from gwanmun.app.words import settings_of
 from gwanmun.explain import Explanation, Request, explain
 from gwanmun.infra.envoy import MODULE
 from gwanmun.infra.rundir import run_directory
@@ -37,13 +38,15 @@ def explain_request(
     bind: Sequence[str],
     *,
     taken_by: str = "",
+    controllers: Sequence[str] = (),
 ) -> tuple[dict[str, Any], list[str]]:
     """What happens to a request, as plain data; and what is wrong with the files, which a running gateway says itself.
-    `taken_by` as in ``explain``. UserError for a URL that is none."""
+    `taken_by` as in ``explain``; `controllers` are ours in a cluster, or in files that nobody serves. UserError
+    for a URL that is none."""
     from gwanmun.app.control import ControlClient, NotRunningError
 
     in_cluster = is_cluster(paths)
-    if not bind and not in_cluster:
+    if not bind and not controllers and not in_cluster:
         client = ControlClient.of([path.resolve() for path in paths])
         asked = {"method": method, "url": url, "headers": headers, "body": body.decode(errors="replace"), "taken_by": taken_by}
         with contextlib.suppress(NotRunningError):
@@ -53,7 +56,7 @@ def explain_request(
         bindings = [parse_binding(text) for text in bind]
     except ValueError as error:
         raise UserError(str(error)) from None
-    resolved = resolve_folders(paths, bindings)
+    resolved = resolve_folders(paths, bindings, settings_of(controllers))
     reads_bodies = in_cluster or MODULE.exists()
     explanation = explain(resolved.resolution.model, request, reads_bodies=reads_bodies, taken_by=taken_by)
     return explanation_document(explanation), resolved.problem_lines

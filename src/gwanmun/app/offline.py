@@ -12,6 +12,7 @@ from gwanmun.app.unheard import unheard
 from gwanmun.names import ObjectKey
 from gwanmun.providers import FolderProvider, ServiceBinding, SourceProblem, bound_slices
 from gwanmun.resolve.model import Resolution, resolve
+from gwanmun.resolve.world import Settings
 from gwanmun.resources import Snapshot
 
 
@@ -30,13 +31,20 @@ class Resolved:
         return [problem_line(problem) for problem in self.problems]
 
 
-def resolve_folders(paths: Sequence[Path], bindings: Sequence[ServiceBinding] = ()) -> Resolved:
-    """Read and resolve. UserError where a path is not there. `@` is the cluster of the current context."""
+def resolve_folders(
+    paths: Sequence[Path],
+    bindings: Sequence[ServiceBinding] = (),
+    settings: Settings = Settings(),  # noqa: B008  # a frozen value
+) -> Resolved:
+    """Read and resolve. UserError where a path is not there, or where a cluster's Gateways are all those of others. `@` is the
+    cluster of the current context."""
     if is_cluster(paths):
-        from gwanmun.app.cluster import read_cluster
+        from gwanmun.app.cluster import only_others, read_cluster
 
         snapshot = read_cluster(paths[0]).snapshot
-        return Resolved(resolve(snapshot), (), (), len(snapshot.objects))
+        if others := only_others(snapshot, settings.controller_names):
+            raise UserError(others)
+        return Resolved(resolve(snapshot, settings), (), (), len(snapshot.objects))
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} is not there; name a folder or file of manifests")
@@ -44,6 +52,6 @@ def resolve_folders(paths: Sequence[Path], bindings: Sequence[ServiceBinding] = 
     objects = {key: obj for key, obj in changes.objects.items() if obj is not None}
     slices, unbound = bound_slices(bindings, objects)
     snapshot, _ = Snapshot().apply({**objects, **slices})
-    resolution = resolve(snapshot)
+    resolution = resolve(snapshot, settings)
     silent = tuple(sorted(unheard(snapshot, resolution.statuses)))
     return Resolved(resolution, silent, (*changes.problems, *unbound), len(objects))

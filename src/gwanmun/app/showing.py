@@ -13,6 +13,7 @@ from gwanmun.app.pipeline import envoy_bindings
 from gwanmun.app.report import envoy_configuration
 from gwanmun.app.scopes import bindings
 from gwanmun.app.target import is_cluster
+from gwanmun.app.words import settings_of
 from gwanmun.infra.envoy import MODULE
 from gwanmun.infra.fleet.contract import MODULE_FILE
 from gwanmun.infra.podports import pod_ports
@@ -25,17 +26,17 @@ from gwanmun.xds.translate import translate
 
 
 def folder_configuration(
-    paths: Sequence[Path], bind: Sequence[str], *, kind: str, name: str
+    paths: Sequence[Path], bind: Sequence[str], *, kind: str, name: str, controllers: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
     """By kind of resource; and what is wrong with the files, which a running gateway says itself. UserError for what is
     asked wrongly."""
     in_cluster = is_cluster(paths)
     client = ControlClient.of([path.resolve() for path in paths])
     try:
-        if not bind and not in_cluster:
+        if not bind and not controllers and not in_cluster:
             with contextlib.suppress(NotRunningError):
                 return asyncio.run(client.ask("GET", "/xds", kind=kind, name=name)), []
-        resolved = resolve_folders(paths, [parse_binding(text) for text in bind])
+        resolved = resolve_folders(paths, [parse_binding(text) for text in bind], settings_of(controllers))
         model = resolved.resolution.model
         if in_cluster:
             return envoy_configuration(translate(model, _in_pods(model)), kind=kind, name=name), []

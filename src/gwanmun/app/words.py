@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gwanmun.app.errors import UserError
+from gwanmun.resolve.world import Settings
 
 ENVOY_LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error", "critical", "off")
 PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
@@ -32,6 +33,11 @@ def one_of(option: str, text: str, words: Sequence[str]) -> str:
     if text not in words:
         raise UserError(f'{option} "{text}" is not one of {", ".join(words)}')
     return text
+
+
+def settings_of(names: Sequence[str]) -> Settings:
+    """With these names of controllers, or with ours. UserError where no GatewayClass can have one of them."""
+    return Settings(controller_names(names)) if names else Settings()
 
 
 def controller_names(names: Sequence[str]) -> tuple[str, ...]:

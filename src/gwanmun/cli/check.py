@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import Bind, Format, Output, Paths, bindings_of, emit, fail, table
+from gwanmun.cli.output import Bind, ControllerNames, Format, Output, Paths, bindings_of, emit, fail, table
 
 
 def check(
     paths: Paths,
     bind: Bind = [],
+    controller_name: ControllerNames = [],
     output: Output = Format.table,
     strict: Annotated[bool, typer.Option(help="warnings fail as well")] = False,
 ) -> None:
@@ -23,10 +24,11 @@ def check(
     """
     from gwanmun.app.offline import resolve_folders
     from gwanmun.app.report import no_manifests, problem_line, row_lines
+    from gwanmun.app.words import settings_of
     from gwanmun.providers import SourceProblem
     from gwanmun.status import rows, status_document
 
-    resolved = resolve_folders(paths, bindings_of(bind))
+    resolved = resolve_folders(paths, bindings_of(bind), settings_of(controller_name))
     if not resolved.documents and not resolved.problems:
         fail(no_manifests(paths))
     statuses = resolved.resolution.statuses

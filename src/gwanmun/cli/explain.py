@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gwanmun.cli.output import Bind, Format, Output, Paths, emit, fail, table, warn
+from gwanmun.cli.output import Bind, ControllerNames, Format, Output, Paths, emit, fail, table, warn
 
 
 def explain(
@@ -15,6 +15,7 @@ def explain(
     header: Annotated[list[str], typer.Option("-H", "--header", help='"name: value"; repeatable')] = [],
     data: Annotated[str, typer.Option("-d", "--data", help="the body, or @FILE")] = "",
     bind: Bind = [],
+    controller_name: ControllerNames = [],
     output: Output = Format.table,
 ) -> None:
     """Say which listener, route, rule and backends take a request, and of every other rule why not. Nothing is sent.
@@ -42,7 +43,9 @@ def explain(
         return
     body = _body(data)
     headers = dict(_header(text) for text in header)
-    told, problems = explain_request(paths, method or ("POST" if body else "GET"), url, headers, body, bind)
+    told, problems = explain_request(
+        paths, method or ("POST" if body else "GET"), url, headers, body, bind, controllers=controller_name
+    )
     warn(problems)
     if output is Format.table:
         _print(told)

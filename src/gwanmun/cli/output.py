@@ -43,6 +43,10 @@ Bind = Annotated[
         show_default=False,
     ),
 ]
+ControllerNames = Annotated[
+    list[str],
+    typer.Option("--controller-name", help="controllerName that is meant; repeatable", show_default="ours and kgateway.dev's"),
+]
 
 
 def emit(data: Any, output: Format) -> None:

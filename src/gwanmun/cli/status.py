@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import click
 import typer
 
-from gwanmun.cli.output import Format, Output, Paths, emit, fail, table
+from gwanmun.cli.output import ControllerNames, Format, Output, Paths, emit, fail, table
 
 
 def status(
     paths: Paths,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="show it again whenever it changes")] = False,
+    controller_name: ControllerNames = [],
     output: Output = Format.table,
 ) -> None:
     """Show the gateway of a folder: where it listens, what is attached, what is wrong.
@@ -25,18 +26,20 @@ def status(
     from gwanmun.app.target import is_cluster
 
     if is_cluster(paths):
-        _show_cluster(paths, watch, output)
+        _show_cluster(paths, watch, controller_name, output)
+    elif controller_name:
+        fail("--controller-name is for a cluster; the gateway of a folder was told by: gwanmun up --controller")
     else:
         asyncio.run(_show(paths, watch, output))
 
 
-def _show_cluster(paths: Paths, watch: bool, output: Format) -> None:
+def _show_cluster(paths: Paths, watch: bool, names: list[str], output: Format) -> None:
     from gwanmun.app.cluster import read_cluster, status_report
-    from gwanmun.resolve.world import Settings
+    from gwanmun.app.words import settings_of
 
     if watch:
         fail("a cluster is not watched; try: watch gwanmun status @")
-    state = status_report(read_cluster(paths[0]), frozenset(Settings().controller_names))
+    state = status_report(read_cluster(paths[0]), frozenset(settings_of(names).controller_names))
     _print(state, output)
     if not state["healthy"]:
         raise typer.Exit(1)

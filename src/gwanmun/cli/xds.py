@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import Bind, Format, Paths, emit, warn
+from gwanmun.cli.output import Bind, ControllerNames, Format, Paths, emit, warn
 
 
 class Kind(StrEnum):
@@ -20,6 +20,7 @@ class Kind(StrEnum):
 def xds(
     paths: Paths,
     bind: Bind = [],
+    controller_name: ControllerNames = [],
     kind: Annotated[Kind | None, typer.Option(help="only this kind", show_default=False)] = None,
     name: Annotated[str, typer.Option(help="only resources with this in their name")] = "",
     output: Annotated[Format, typer.Option("-o", "--output", help="yaml or json")] = Format.yaml,
@@ -30,6 +31,6 @@ def xds(
     """
     from gwanmun.app.showing import folder_configuration
 
-    shown, problems = folder_configuration(paths, bind, kind=kind or "", name=name)
+    shown, problems = folder_configuration(paths, bind, kind=kind or "", name=name, controllers=controller_name)
     warn(problems)
     emit(shown, Format.json if output is Format.json else Format.yaml)
