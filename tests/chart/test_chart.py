@@ -166,6 +166,12 @@ def test_cert_manager_without_an_issuer_is_refused() -> None:
     assert "tls.certManager.issuerRef.name has to be set" in done.stderr
 
 
+def test_two_servers_on_one_port_are_refused() -> None:
+    done = helm("template", "gwanmun", str(CHART), "--set", "xds.port=9090")
+    assert done.returncode != 0
+    assert "xds.port and metrics.port are both 9090; they have to be two ports of one pod" in done.stderr
+
+
 def test_every_value_is_in_the_schema_and_described_in_the_reference() -> None:
     reference = (ROOT / "docs/reference/helm-values.md").read_text()
     values = yaml.load((CHART / "values.yaml").read_bytes(), yaml.CSafeLoader)
