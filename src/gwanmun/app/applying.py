@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -70,6 +71,7 @@ class Applier:
         self._current = False
         self._sweep_at = 0.0
         self._sweeps_failed = 0
+        self._timers: dict[NamespacedName | str, asyncio.TimerHandle] = {}
         self._complained: set[str] = set()
 
     def lead(self, leading: bool) -> None:
@@ -113,7 +115,7 @@ class Applier:
 
     async def _work(self) -> None:
         if not self._current and not await self._look():
-            self._later()
+            self._after(_retry_after(1), "look", self._news.set)
             return
         while self._leading and self._due:
             batch = list(self._due)[:_CONCURRENCY]
@@ -131,7 +133,7 @@ class Applier:
         if problems:
             wait = _retry_after(self._sweeps_failed)
             self._sweep_at = asyncio.get_running_loop().time() + wait
-            asyncio.get_running_loop().call_later(wait, self._news.set)
+            self._after(wait, "sweep", self._news.set)
         else:
             self._sweep_at = math.inf
 
@@ -205,9 +207,11 @@ class Applier:
         if problems:
             self._complain(str(gateway), problems)
             self._failures[gateway] += 1
-            asyncio.get_running_loop().call_later(_retry_after(self._failures[gateway]), self.touch, gateway)
+            self._after(_retry_after(self._failures[gateway]), gateway, partial(self.touch, gateway))
         else:
             del self._failures[gateway]
+            if (timer := self._timers.pop(gateway, None)) is not None:
+                timer.cancel()
 
     def _note(self, gateway: NamespacedName, problems: tuple[Problem, ...]) -> None:
         if problems == self.problems(gateway):
@@ -218,8 +222,11 @@ class Applier:
             del self._problems[gateway]
         self._troubled(gateway)
 
-    def _later(self) -> None:
-        asyncio.get_running_loop().call_later(_retry_after(1), self._news.set)
+    def _after(self, wait: float, what: NamespacedName | str, act: Callable[[], None]) -> None:
+        """Once, however often it fails meanwhile: each failure may be followed by another of its own."""
+        if (timer := self._timers.get(what)) is not None:
+            timer.cancel()
+        self._timers[what] = asyncio.get_running_loop().call_later(wait, act)
 
     def _complain(self, subject: str, problems: Iterable[Problem]) -> None:
         """Once for each problem: it is tried again every other second."""
