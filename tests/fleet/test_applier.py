@@ -356,3 +356,22 @@ async def test_however_often_it_is_touched_a_gateway_in_trouble_is_tried_again_o
         tried = len(api.log)
         await asyncio.sleep(0.3)  # time for one
         assert len(api.log) - tried in (1, 2)
+
+
+async def test_a_right_that_is_lost_again_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "_RETRY_S", (0.02, 0.02))
+    api = Api()
+    async with desk(api) as one:
+        one.applier.lead(True)
+        with capture_logs() as logs:
+            for times in (1, 2):
+                api.forbidden = {"services"}
+                changed = objects()
+                next(found for found in changed if found["kind"] == "Service")["spec"]["ports"][0]["port"] = 8080 + times
+                one.want(GW, changed)
+                await one.until(2 * times - 1, lambda: len(one.troubled))
+                tried = len(api.log)
+                await one.until(True, lambda tried=tried: len(api.log) > tried + 3)
+                assert len([entry for entry in logs if entry["event"] == "fleet_not_applied"]) == times
+                api.forbidden = set()
+                await one.until(2 * times, lambda: len(one.troubled))

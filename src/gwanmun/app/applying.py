@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -72,7 +72,7 @@ class Applier:
         self._sweep_at = 0.0
         self._sweeps_failed = 0
         self._timers: dict[NamespacedName | str, asyncio.TimerHandle] = {}
-        self._complained: set[str] = set()
+        self._complained: dict[str, set[str]] = {}
 
     def lead(self, leading: bool) -> None:
         """Whether we are the one that applies. Precondition: `touch` has been told of every Gateway that there is."""
@@ -204,8 +204,8 @@ class Applier:
         """What is in the way of a Gateway, if anything: told, and tried again later."""
         self.stats.failed += len(problems)
         self._note(gateway, tuple(problems))
+        self._complain(str(gateway), problems)
         if problems:
-            self._complain(str(gateway), problems)
             self._failures[gateway] += 1
             self._after(_retry_after(self._failures[gateway]), gateway, partial(self.touch, gateway))
         else:
@@ -228,12 +228,15 @@ class Applier:
             timer.cancel()
         self._timers[what] = asyncio.get_running_loop().call_later(wait, act)
 
-    def _complain(self, subject: str, problems: Iterable[Problem]) -> None:
-        """Once for each problem: it is tried again every other second."""
+    def _complain(self, subject: str, problems: Collection[Problem]) -> None:
+        """Once for each problem, as it is tried again every other second; anew once there was none in between."""
+        if not problems:
+            self._complained.pop(subject, None)
+            return
+        complained = self._complained.setdefault(subject, set())
         for problem in problems:
-            said = f"{subject} {problem}"
-            if said not in self._complained:
-                self._complained.add(said)
+            if str(problem) not in complained:
+                complained.add(str(problem))
                 grant = {} if problem.grant is None else {"grant": problem.grant}
                 log.error("fleet_not_applied", subject=subject, problem=problem.message, **grant)
 
