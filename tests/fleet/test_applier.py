@@ -164,6 +164,37 @@ async def test_who_cannot_read_gateways_takes_nothing_away(code: int, reason: st
         await second.until([], lambda: fleet_kinds(api))
 
 
+async def test_who_may_not_read_gateways_or_their_classes_says_what_to_grant() -> None:
+    api = Cluster()
+    await a_fleet_on(api)
+    api.put_gateway("gwanmun.dev/controller")
+    api.refuses = ApiError(403, "Forbidden", 'gateways "gw" is forbidden: User "us" cannot get resource "gateways"')
+    async with desk(api) as second:
+        second.want(GW, None)
+        with capture_logs() as logs:
+            second.applier.lead(True)
+            await second.until([GW], lambda: second.troubled)
+        (kept,) = second.applier.problems(GW)
+        assert kept.grant == 'apiGroups: ["gateway.networking.k8s.io"], resources: ["gateways"], verbs: ["get"]'
+        assert {entry["grant"] for entry in logs if entry["event"] == "fleet_not_applied"} == {kept.grant}
+    gateway = api.objects[f"/apis/{GATEWAY_GROUP}/v1/namespaces/ai/gateways/gw"]
+
+    class OfClasses(Cluster):
+        async def get(self, path: str, **parameters: str) -> Any:
+            return gateway if "/gateways/" in path else await super().get(path, **parameters)
+
+    blind = OfClasses()
+    for said, grant in (
+        (
+            str(api.refuses),
+            'apiGroups: ["gateway.networking.k8s.io"], resources: ["gatewayclasses"], verbs: ["get"] in a ClusterRole',
+        ),
+        ("an admission webhook says no", None),
+    ):
+        blind.refuses = ApiError(403, "Forbidden", said)
+        assert await given_up(blind, Owner("Gateway", *GW), ["gwanmun.dev/controller"]) == Problem(said, grant, serving=False)
+
+
 async def test_a_gateway_that_is_there_keeps_its_proxies_while_its_class_is_ours() -> None:
     api = Cluster()
     await a_fleet_on(api)
@@ -206,12 +237,12 @@ async def test_a_gateway_on_its_way_has_given_up_and_one_without_its_class_has_n
     api = Cluster()
     api.put_gateway("gwanmun.dev/controller")
     owner = Owner("Gateway", *GW)
-    assert not await given_up(api, owner, ["gwanmun.dev/controller"])
+    assert await given_up(api, owner, ["gwanmun.dev/controller"]) is False
     del api.objects[CLASS]
-    assert not await given_up(api, owner, ["gwanmun.dev/controller"])
+    assert await given_up(api, owner, ["gwanmun.dev/controller"]) is False
     api.put_gateway("gwanmun.dev/controller")
     api.objects[f"/apis/{GATEWAY_GROUP}/v1/namespaces/ai/gateways/gw"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert await given_up(api, owner, ["gwanmun.dev/controller"])
+    assert await given_up(api, owner, ["gwanmun.dev/controller"]) is True
 
 
 async def test_an_older_version_is_asked_where_the_newest_is_not_served() -> None:
@@ -222,9 +253,9 @@ async def test_an_older_version_is_asked_where_the_newest_is_not_served() -> Non
             return await super().get(path.replace("/v1beta1/", "/v1/"), **parameters)
 
     api = Old()
-    assert await given_up(api, Owner("Gateway", *GW), ["gwanmun.dev/controller"])
+    assert await given_up(api, Owner("Gateway", *GW), ["gwanmun.dev/controller"]) is True
     api.put_gateway("gwanmun.dev/controller")
-    assert not await given_up(api, Owner("Gateway", *GW), ["gwanmun.dev/controller"])
+    assert await given_up(api, Owner("Gateway", *GW), ["gwanmun.dev/controller"]) is False
 
 
 async def test_a_defect_in_working_out_one_gateway_harms_no_other() -> None:

@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -17,7 +17,7 @@ import structlog
 
 from gwanmun.infra.fleet.apply import Fleet, FleetClient, Objects, Owner, Problem
 from gwanmun.infra.fleet.objects import OF_PARAMETERS
-from gwanmun.kube import ApiError, UnreachableError
+from gwanmun.kube import UnreachableError
 from gwanmun.names import NamespacedName
 
 _RETRY_S: Final = (2.0, 60.0)
@@ -40,7 +40,7 @@ class Applier:
     """Owns what is to be done. `objects_of` says what a Gateway is to have; None: it is not ours any more. `hindrance` says why
     its parameters are not known: then what there is already of what they have a say in stays as it is. `troubled` hears
     of Gateways whose problems are others now. `given_up` asks the API server whether an owner does not want its objects any
-    more (raising ApiError and UnreachableError): that nobody here knows of a Gateway is no reason to take its proxies away.
+    more (a problem: nobody can tell): that nobody here knows of a Gateway is no reason to take its proxies away.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Applier:
         instance: str,
         hindrance: Callable[[NamespacedName], Problem | None],
         troubled: Callable[[NamespacedName], None],
-        given_up: Callable[[Owner], Awaitable[bool]],
+        given_up: Callable[[Owner], Awaitable[bool | Problem]],
         namespaces: Collection[str] = (),
     ) -> None:
         """`namespaces` are those that are served; none: all of them."""
@@ -142,12 +142,12 @@ class Applier:
         kept: set[Owner] = set()
         problems: list[Problem] = []
         for owner in sorted(self._fleet.owners - known):
-            try:
-                if not await self._given_up(owner):
-                    kept.add(owner)
-            except (ApiError, UnreachableError) as error:
-                kept.add(owner)
-                problems.append(Problem(f"cannot tell whether {owner} is still there: {error}", serving=False))
+            answer = await self._given_up(owner)
+            if answer is True:
+                continue
+            kept.add(owner)
+            if isinstance(answer, Problem):
+                problems.append(replace(answer, message=f"cannot tell whether {owner} is still there: {answer.message}"))
         return (*problems, *await self._fleet.sweep(known | kept))
 
     async def _look(self) -> bool:
@@ -192,11 +192,11 @@ class Applier:
         """Why the owner's objects stay although nothing is wanted for it; nothing where it has given them up."""
         if owner not in self._fleet.owners:
             return []
-        try:
-            if await self._given_up(owner):
-                return []
-        except (ApiError, UnreachableError) as error:
-            return [Problem(f"kept, as it cannot be told whether {owner} is still there: {error}", serving=False)]
+        answer = await self._given_up(owner)
+        if answer is True:
+            return []
+        if isinstance(answer, Problem):
+            return [replace(answer, message=f"kept, as it cannot be told whether {owner} is still there: {answer.message}")]
         why = f"{owner} is there, and its class does not exist, or is ours and one of the two cannot be read here"
         return [Problem(f"kept, as {why}", serving=False)]
 
