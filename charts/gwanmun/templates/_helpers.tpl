@@ -105,10 +105,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, create, patch, delete]
-# Their certificates; without the right to change them there is nothing to be done about old ones either.
+# Their certificates; those that were made have to go where cert-manager's are not wanted any more.
 - apiGroups: [cert-manager.io]
   resources: [certificates]
-  verbs: [{{ if include "gwanmun.issuing" . }}get, list, create, patch, delete{{ else }}get, list{{ end }}]
+  verbs: [{{ if include "gwanmun.issuing" . }}get, list, create, patch, delete{{ else }}get, list, delete{{ end }}]
 {{- end }}
 
 {{- /* Where a cluster is asked that has no Prometheus Operator, its kinds are left out; the notes say so. */ -}}

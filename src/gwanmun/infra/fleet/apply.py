@@ -26,7 +26,7 @@ _OWNERS: Final = ("Gateway", "ListenerSet")
 _NOT_SERVING: Final = ("Certificate", "NetworkPolicy")
 """Kinds without which proxies run all the same."""
 _PAGE: Final = "500"
-_KINDS: Final = (
+MADE: Final = (
     ("v1", "ServiceAccount"),
     ("v1", "ConfigMap"),
     ("v1", "Service"),
@@ -36,6 +36,7 @@ _KINDS: Final = (
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("cert-manager.io/v1", "Certificate"),
 )
+"""Kinds of what is made, by apiVersion. The chart grants each to be found and deleted, whether it is made just now or not."""
 
 
 class FleetClient(Protocol):
@@ -120,7 +121,7 @@ class Fleet:
         """Look at what there is. Raises UnreachableError; a kind that may not be listed is a problem and no obstacle."""
         live: dict[_Identity, _Live] = {}
         problems = []
-        for api_version, kind in _KINDS:
+        for api_version, kind in MADE:
             try:
                 for namespace in self._namespaces:
                     for item in await self._list(api_version, kind, namespace):
