@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gwanmun.api.kinds import split_api_version
+from gwanmun.api.kinds import MADE_KINDS
 from gwanmun.app.bundle import CRDS
 from gwanmun.app.controller import lease_name
-from gwanmun.infra.fleet.apply import MADE
-from gwanmun.kube.paths import PLURALS
 
 pytestmark = pytest.mark.helm
 
@@ -241,14 +239,13 @@ def test_rights_are_no_more_than_named() -> None:
 
 
 @pytest.mark.parametrize("name", RENDERED)
-def test_what_was_made_may_be_found_and_deleted_when_it_is_not_wanted_any_more(name: str) -> None:
+def test_what_was_made_may_be_followed_and_deleted_when_it_is_not_wanted_any_more(name: str) -> None:
     rules = [rule for found in render(*RENDERED[name]) if found["kind"] in ("ClusterRole", "Role") for rule in found["rules"]]
-    for api_version, kind in MADE:
-        group, _ = split_api_version(api_version)
+    for kind in MADE_KINDS:
         granted = {
             verb
             for rule in rules
-            if group in rule["apiGroups"] and PLURALS[group, kind] in rule["resources"]
+            if kind.group in rule["apiGroups"] and kind.plural in rule["resources"]
             for verb in rule["verbs"]
         }
-        assert {"get", "list", "delete"} <= granted, kind
+        assert {"get", "list", "watch", "delete"} <= granted, kind.kind

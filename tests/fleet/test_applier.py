@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from fleet.test_apply import Api, objects
 from fleet.test_certificates import owner
+from gwanmun.api import Object
 from gwanmun.api.references import GATEWAY_GROUP
 from gwanmun.app import applying
 from gwanmun.app.applying import Applier, Objects
@@ -20,8 +21,8 @@ from gwanmun.infra.fleet.certificates import Issuer, certificates_for
 from gwanmun.infra.fleet.contract import PROVISIONAL
 from gwanmun.infra.fleet.objects import provisional
 from gwanmun.infra.fleet.owners import given_up
-from gwanmun.kube import ApiError
-from gwanmun.names import NamespacedName
+from gwanmun.kube import ApiError, manifest_path
+from gwanmun.names import NamespacedName, ObjectKey
 
 GW = NamespacedName("ai", "gw")
 INSTANCE = "gwanmun-system.gwanmun"
@@ -270,16 +271,54 @@ async def test_a_defect_in_working_out_one_gateway_harms_no_other() -> None:
         assert "a defect" in problem.message
 
 
-async def test_what_somebody_deleted_is_made_again() -> None:
+async def test_what_somebody_deleted_is_made_again_at_once() -> None:
     api = Api()
     async with desk(api) as one:
         one.want(GW, objects())
         one.applier.lead(True)
         await one.until(EVERYTHING, api.kinds)
-        for path in [path for path in api.objects if "/services/" in path]:
-            del api.objects[path]
-        one.applier.look_again(GW)
+        for key, found in api.made().items():
+            one.applier.notice({key: found})
+        await asyncio.sleep(0.02)
+        assert len(api.log) == 5, "what is as it was applied is left alone"
+        gone = dict.fromkeys(api.made())
+        api.objects.clear()
+        api.managers.clear()
+        one.applier.notice(gone)
         await one.until(EVERYTHING, api.kinds)
+
+
+async def test_a_deleted_certificate_of_a_listener_set_is_made_again() -> None:
+    api = Api()
+    certificates = certificates_for([owner("ListenerSet")], Issuer("acme"), instance=INSTANCE)
+    async with desk(api) as one:
+        one.want(GW, (*objects(), *certificates))
+        one.applier.lead(True)
+        await one.until(["Certificate", "Certificate", *EVERYTHING], api.kinds)
+        gone: dict[ObjectKey, Object | None] = {key: None for key in api.made() if key.kind == "Certificate"}
+        api.objects = {path: found for path, found in api.objects.items() if found["kind"] != "Certificate"}
+        one.applier.notice(gone)
+        await one.until(["Certificate", "Certificate", *EVERYTHING], api.kinds)
+
+
+async def test_who_undoes_it_again_and_again_is_answered_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "_PAUSES_S", (0.0, 0.0, 0.0, 0.1, 60.0))
+    api = Api()
+    config_map = manifest_path(objects()[1])
+    async with desk(api) as one:
+        one.want(GW, objects())
+        one.applier.lead(True)
+        await one.until(EVERYTHING, api.kinds)
+        api.log.clear()
+        with capture_logs() as logs:
+            for _ in range(100):  # for a second
+                if api.objects[config_map]["data"] != {"ca.crt": "(theirs)"}:
+                    api.edit(config_map, "data", "ca.crt", "(theirs)")
+                    one.applier.notice(dict(api.made()))
+                await asyncio.sleep(0.01)
+        assert [path for _, path in api.log] == [config_map] * 4
+        (told,) = (entry for entry in logs if entry["event"] == "fleet_contested")
+        assert "ConfigMap" in told["object"]
 
 
 async def test_a_gateway_that_is_no_longer_ours_loses_its_proxies() -> None:

@@ -2,15 +2,22 @@
 
 import copy
 import itertools
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from fleet.test_objects import INPUTS, OPTIONS, loaded, ports_of
+from gwanmun.api import Made
+from gwanmun.api.decode import decode_json
+from gwanmun.api.kinds import MADE_KINDS, split_api_version
 from gwanmun.infra.fleet import fleet_objects
 from gwanmun.infra.fleet.apply import Fleet, Owner
 from gwanmun.kube import ApiError, collection_path, manifest_path
 from gwanmun.kube.paths import PLURALS
+from gwanmun.names import ObjectKey
+from gwanmun.resources import key_of
 
+MADE = {(kind.group, kind.kind): kind for kind in MADE_KINDS}
 GW = Owner("Gateway", "ai", "gw")
 
 
@@ -50,6 +57,7 @@ class Api:
     async def apply(self, manifest: Mapping[str, Any], *, manager: str = "gwanmun") -> Any:
         path = manifest_path(manifest)
         self._check("patch", path)
+        self.managers.pop((path, manager), None)  # by force: what was said last counts
         self.managers[path, manager] = copy.deepcopy(dict(manifest))
         merged: dict[str, Any] = {}
         for (where, _), part in self.managers.items():
@@ -59,13 +67,45 @@ class Api:
         merged["metadata"]["uid"] = before["metadata"]["uid"] if before else f"uid-{next(self._uids)}"
         if merged["kind"] == "Deployment":
             merged["spec"].setdefault("replicas", 1)
-            merged["metadata"]["managedFields"] = [
-                {"manager": who, "operation": "Apply", "fieldsV1": {"f:spec": {f"f:{name}": {} for name in part["spec"]}}}
-                for (where, who), part in self.managers.items()
-                if where == path
-            ]
         self.objects[path] = merged
+        self._say_who(path)
         return copy.deepcopy(merged)
+
+    def _say_who(self, path: str) -> None:
+        self.objects[path]["metadata"]["managedFields"] = [
+            {
+                "manager": who,
+                "operation": "Apply",
+                "fieldsV1": {
+                    f"f:{name}": {f"f:{field}": {} for field in value}
+                    for name, value in part.items()
+                    if isinstance(value, dict)
+                },
+            }
+            for (where, who), part in self.managers.items()
+            if where == path
+        ]
+
+    def edit(self, path: str, part: str, field: str, value: Any) -> None:
+        """By somebody else, who takes the field from whoever had it."""
+        for (where, who), manifest in list(self.managers.items()):
+            if where == path and field in manifest.get(part, {}):
+                rest = {name: old for name, old in manifest[part].items() if name != field}
+                self.managers[where, who] = {**manifest, part: rest}
+        self.managers[path, "somebody"] = {"metadata": {}, part: {field: value}}
+        self.objects[path][part][field] = value
+        self._say_who(path)
+
+    def made(self) -> dict[ObjectKey, Made]:
+        """What a watch of metadata tells."""
+        found: dict[ObjectKey, Made] = {}
+        for one in self.objects.values():
+            group, _ = split_api_version(one["apiVersion"])
+            if (kind := MADE.get((group, one["kind"]))) is not None:
+                obj = decode_json(json.dumps(one).encode(), kind)
+                assert isinstance(obj, Made)
+                found[key_of(obj)] = obj
+        return found
 
     async def delete(self, manifest: Mapping[str, Any], *, uid: str | None = None) -> None:
         path = manifest_path(manifest)
@@ -326,3 +366,65 @@ async def test_what_kubernetes_took_the_first_owner_out_of_is_still_ours() -> No
     del there["metadata"]["ownerReferences"][0]  # its garbage collector does so when a Gateway is gone
     assert await (await fleet_on(api)).apply(OTHER, shared("other")) == ()
     assert next(iter(api.objects.values()))["data"] == {"owners": "other"}
+
+
+async def test_what_others_undo_is_applied_anew_and_nothing_else_is() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    await fleet.apply(GW, objects())
+    deployment = manifest_path(objects()[2])
+    api.log.clear()
+    api.scale(deployment, 7)
+    api.edit(deployment, "spec", "paused", True)  # which we say nothing of
+    api.objects[deployment]["status"] = {"replicas": 7}
+    undone = [key.kind for key, found in api.made().items() if fleet.undone(key, found)]
+    assert undone == ["Deployment"]  # for its number of replicas, which we said
+    api.edit(manifest_path(objects()[1]), "data", "ca.crt", "(theirs)")
+    assert {key.kind for key, found in api.made().items() if fleet.undone(key, found)} == {"Deployment", "ConfigMap"}
+    assert await fleet.apply(GW, objects()) == ()
+    assert [verb for verb, _ in api.log] == ["patch", "patch"]
+    assert api.objects[deployment]["spec"]["replicas"] == 2
+    assert api.objects[deployment]["spec"]["paused"] is True
+    assert api.objects[manifest_path(objects()[1])]["data"] == objects()[1]["data"]
+    assert [key.kind for key, found in api.made().items() if fleet.undone(key, found)] == []
+    assert await fleet.apply(GW, objects()) == ()
+    assert len(api.log) == 2
+
+
+async def test_what_an_autoscaler_says_undoes_nothing() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    scaled = objects()
+    del scaled[2]["spec"]["replicas"]
+    await fleet.apply(GW, scaled)
+    api.scale(manifest_path(scaled[2]), 7)
+    assert [key for key, found in api.made().items() if fleet.undone(key, found)] == []
+
+
+async def test_what_cannot_be_applied_anew_stays_to_be_done() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    await fleet.apply(GW, objects())
+    account = manifest_path(objects()[0])
+    (key,) = (key for key in api.made() if key.kind == "ServiceAccount")
+    del api.objects[account]
+    assert list(fleet.undone(key, None)) == [GW]
+    api.forbidden = {"serviceaccounts"}
+    assert len(await fleet.apply(GW, objects())) == 1
+    api.forbidden = set()
+    assert await fleet.apply(GW, objects()) == ()
+    assert account in api.objects
+
+
+async def test_what_somebody_else_has_put_in_place_of_a_deleted_one_is_left_alone() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    await fleet.apply(GW, objects())
+    account = manifest_path(objects()[0])
+    (key,) = (key for key in api.made() if key.kind == "ServiceAccount")
+    api.objects[account] = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"uid": "theirs"}}
+    assert list(fleet.undone(key, None)) == [GW]
+    for _ in range(2):
+        (problem,) = await fleet.apply(GW, objects())
+        assert "gwanmun did not make it" in str(problem)
+    assert api.objects[account]["metadata"] == {"uid": "theirs"}

@@ -147,6 +147,7 @@ async def served(cluster: Cluster, namespace: str, manifests: str = MANIFESTS) -
     return address
 
 
+UID = "jsonpath={.metadata.uid}"
 LOAD = """
 import http.client, json, signal, sys
 results = {}
@@ -289,6 +290,31 @@ async def test_the_fleet_goes_with_its_gateway(cluster: Cluster, controller: Run
 
     await cluster.eventually("the fleet is gone", gone, within=30)
     assert "deployment.apps/echo" in await cluster.kubectl("get", "-n", namespace, "deployment", "-o", "name")
+
+
+async def test_what_somebody_deletes_of_a_fleet_or_changes_back_is_there_again(
+    cluster: Cluster, controller: Running, namespace: str
+) -> None:
+    await served(cluster, namespace)
+    for kind in ("serviceaccount", "configmap", "service", "deployment", "poddisruptionbudget"):
+        before = (await cluster.get(kind, "gw-gwanmun", namespace))["metadata"]["uid"]
+        await cluster.kubectl("delete", "-n", namespace, kind, "gw-gwanmun", "--wait=false")
+
+        async def again(kind: str = kind, before: str = before) -> bool:
+            found = await cluster.kubectl("get", "-n", namespace, kind, "gw-gwanmun", "--ignore-not-found", "-o", UID)
+            return bool(found) and found != before
+
+        await cluster.eventually(f"the {kind} is there again", again, within=20)
+    await cluster.kubectl("scale", "-n", namespace, "deployment", "gw-gwanmun", "--replicas=0")
+
+    async def scaled() -> bool:
+        return (await cluster.get("deployment", "gw-gwanmun", namespace))["spec"]["replicas"] > 0
+
+    await cluster.eventually("it has its replicas again", scaled, within=30)
+    await asyncio.sleep(2.0)  # for what we wrote ourselves to come back to us
+    applied = await controller.metric("gwanmun_fleet_applied_total")
+    await asyncio.sleep(2.0)
+    assert await controller.metric("gwanmun_fleet_applied_total") == applied, "our own writes are no reason to write"
 
 
 async def test_it_serves_on_while_the_api_server_is_away(cluster: Cluster, controller: Running, namespace: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gwanmun.api.kinds import KINDS
+from gwanmun.api.kinds import KINDS, MADE_KINDS
 from gwanmun.app.serving import listening_socket, serving
 from gwanmun.kube import Connection, KubeClient, client
-from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesProvider, provider
+from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesProvider, metadata_of, provider
 
 GROUP = "gateway.networking.k8s.io"
 WANTED = (KINDS[GROUP, "TCPRoute"], KINDS["", "Service"])
@@ -34,6 +34,7 @@ class ApiServer:
         self.remembers = True
         self.mute = False
         self.watched_from: list[tuple[str, str]] = []
+        self.asked_for: set[tuple[str, str]] = set()  # by labels, and how much of the objects
         self._streams: list[tuple[str, asyncio.Queue[bytes | None]]] = []
 
     def put(self, path: str, name: str, kind: str = "ADDED") -> None:
@@ -66,6 +67,7 @@ class ApiServer:
 
     async def answer(self, request: Request) -> Response:
         path = request.url.path
+        self.asked_for.add((request.query_params.get("labelSelector", ""), request.headers["accept"]))
         if path in self.refused:
             return JSONResponse({"kind": "Status", "reason": "Forbidden", "message": "no"}, 403)
         if path not in self.served:
@@ -93,7 +95,8 @@ async def _drained(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
         yield piece[7:]
 
 
-Followed = tuple[ApiServer, KubernetesProvider, AsyncGenerator[Batch, None]]
+Batches = AsyncGenerator[Batch, None]
+Followed = tuple[ApiServer, KubernetesProvider, Batches]
 
 
 @pytest.fixture
@@ -101,16 +104,21 @@ async def followed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Followed]:
     monkeypatch.setattr(provider, "_LOOK_AGAIN_S", 0.05)
     monkeypatch.setattr(provider, "_FORBIDDEN_AGAIN_S", 0.05)
     api = ApiServer()
+    async with following(api, KubernetesOptions(kinds=WANTED, aliases={})) as (provider_, batches):
+        yield api, provider_, batches
+
+
+@asynccontextmanager
+async def following(api: ApiServer, options: KubernetesOptions) -> AsyncIterator[tuple[KubernetesProvider, Batches]]:
     socket = listening_socket(0, "127.0.0.1")
     url = f"http://127.0.0.1:{socket.getsockname()[1]}"
     async with serving(Starlette(routes=[Route("/{path:path}", api.answer)]), socket):
         config = KubeConfig.from_server(url).get()
         assert config is not None
         async with KubeClient(Connection(config, "default")) as client:
-            options = KubernetesOptions(kinds=WANTED, aliases={})
-            following = KubernetesProvider(client, options, draw=lambda: 0.5)
-            async with aclosing(following.watch()) as batches:
-                yield api, following, batches
+            found = KubernetesProvider(client, options, draw=lambda: 0.5)
+            async with aclosing(found.watch()) as batches:
+                yield found, batches
         api.hang_up()
 
 
@@ -143,6 +151,19 @@ async def test_what_happens_later_comes_as_it_happens(followed: Followed) -> Non
     assert await names(batches) == {"Service new": True}
     api.put(SERVICES, "new", "DELETED")
     assert await names(batches) == {"Service new": False}
+
+
+async def test_of_what_is_made_only_the_metadata_is_asked_for_and_only_of_our_own() -> None:
+    api = ApiServer()
+    services = tuple(kind for kind in MADE_KINDS if kind.kind == "Service")
+    async with following(api, metadata_of(services, {"ours": "yes", "and": "more"}, ())) as (_, batches):
+        assert await names(batches) == {}
+        await until(lambda: len(api.watched_from) == 1)
+        api.put(SERVICES, "new")
+        assert await names(batches) == {"Service new": True}
+    (labels,) = {labels for labels, _ in api.asked_for}
+    assert labels == "ours=yes,and=more"
+    assert {how.split(";")[1] for _, how in api.asked_for} == {"as=PartialObjectMetadataList", "as=PartialObjectMetadata"}
 
 
 async def test_a_kind_is_picked_up_when_its_crd_appears(followed: Followed) -> None:

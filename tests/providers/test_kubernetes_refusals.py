@@ -34,7 +34,7 @@ class Refusing:
         return json.dumps({"metadata": {"resourceVersion": "1"}, "items": [SERVICE]}).encode()
 
     @asynccontextmanager
-    async def stream(self, _path: str, _parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def stream(self, _path: str, _parameters: Mapping[str, str], *, accept: str) -> AsyncIterator[AsyncIterator[bytes]]:
         self._refuse()
         yield self._silence()
 
@@ -117,7 +117,7 @@ class Holding:
         return json.dumps({"metadata": {"resourceVersion": "1"}, "items": self.answer}).encode()
 
     @asynccontextmanager
-    async def stream(self, _path: str, _parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def stream(self, _path: str, _parameters: Mapping[str, str], *, accept: str) -> AsyncIterator[AsyncIterator[bytes]]:
         await asyncio.get_running_loop().create_future()
         yield Refusing(0)._silence()
 

@@ -88,27 +88,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
-# Run the proxies of each Gateway.
+# Run the proxies of each Gateway; watch, as what somebody deletes is to be made again at once.
 - apiGroups: [""]
   resources: [configmaps, serviceaccounts, services]
-  verbs: [get, list, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 # Where they are not wanted any more, those that were made have to go.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [get, list, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, list, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
-  verbs: [get, list, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 # Their certificates; those that were made have to go where cert-manager's are not wanted any more.
 - apiGroups: [cert-manager.io]
   resources: [certificates]
-  verbs: [{{ if include "gwanmun.issuing" . }}get, list, create, patch, delete{{ else }}get, list, delete{{ end }}]
+  verbs: [{{ if include "gwanmun.issuing" . }}get, list, watch, create, patch, delete{{ else }}get, list, watch, delete{{ end }}]
 {{- end }}
 
 {{- /* Where a cluster is asked that has no Prometheus Operator, its kinds are left out; the notes say so. */ -}}

@@ -14,6 +14,7 @@ from gwanmun.api.httproute import HTTPRoute
 from gwanmun.api.inferencepool import InferencePool
 from gwanmun.api.l4routes import TCPRoute, TLSRoute, UDPRoute
 from gwanmun.api.listenerset import ListenerSet
+from gwanmun.api.made import Made
 from gwanmun.api.meta import Condition, LabelSelector, ObjectMeta
 from gwanmun.api.referencegrant import ReferenceGrant
 
@@ -38,8 +39,9 @@ Object = (
     | GatewayClassConfig
     | Backend
     | InferencePool
+    | Made
 )
-"""Every kind that gwanmun understands."""
+"""Every kind that gwanmun understands, and those that it makes."""
 
 __all__ = [
     "Backend",
@@ -55,6 +57,7 @@ __all__ = [
     "InferencePool",
     "LabelSelector",
     "ListenerSet",
+    "Made",
     "Namespace",
     "Node",
     "Object",

@@ -25,6 +25,7 @@ from gwanmun.api import (
     TCPRoute,
     TLSRoute,
     UDPRoute,
+    made,
 )
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.inferencepool import INFERENCE_GROUP
@@ -75,6 +76,18 @@ _ALL = (
 
 KINDS = MappingProxyType({(kind.group, kind.kind): kind for kind in _ALL})
 """By group and kind, alias groups left out."""
+
+MADE_KINDS = (
+    Kind("", "ServiceAccount", "serviceaccounts", made.ServiceAccount, ("v1",)),
+    Kind("", "ConfigMap", "configmaps", made.ConfigMap, ("v1",)),
+    Kind("", "Service", "services", made.Service, ("v1",)),
+    Kind("apps", "Deployment", "deployments", made.Deployment, ("v1",)),
+    Kind("networking.k8s.io", "NetworkPolicy", "networkpolicies", made.NetworkPolicy, ("v1",)),
+    Kind("policy", "PodDisruptionBudget", "poddisruptionbudgets", made.PodDisruptionBudget, ("v1",)),
+    Kind("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", made.HorizontalPodAutoscaler, ("v2",)),
+    Kind("cert-manager.io", "Certificate", "certificates", made.Certificate, ("v1",)),
+)
+"""Kinds of what is made for Gateways. The chart grants each to be followed and deleted, whether it is made just now or not."""
 
 CORE_KINDS_NOT_USED = frozenset(
     {

@@ -1,6 +1,7 @@
 """`Applier`: keeps at the API server what every Gateway's fleet is to be. Only the leader applies.
 
-Objects are applied when they differ from what is there, and all again now and then, should somebody else have changed them.
+Objects are applied when they differ from what is there, and when somebody else has deleted them or changed them back; all of
+them again now and then, should that have gone unseen.
 What may be touched at all is for `infra.fleet.apply` to say.
 """
 
@@ -8,21 +9,28 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import structlog
 
+from gwanmun.api import Made, Object
 from gwanmun.infra.fleet.apply import Fleet, FleetClient, Objects, Owner, Problem
 from gwanmun.infra.fleet.objects import OF_PARAMETERS
 from gwanmun.kube import UnreachableError
-from gwanmun.names import NamespacedName
+from gwanmun.names import NamespacedName, ObjectKey
 
 _RETRY_S: Final = (2.0, 60.0)
 """After the first failure in a row, and at most."""
 _AGAIN_S: Final = 600.0
+_PAUSES_S: Final = (0.0, 1.0, 1.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""Before an object that others undo is applied anew, for each time in a row; the longest again and again."""
+_CONTESTED: Final = 3
+"""So many times in a row may be a person."""
+_PEACE_S: Final = 60.0
+"""After so long, and twice the last pause, it is no longer in a row: whoever undoes it may wait as long as we do."""
 _CONCURRENCY: Final = 4
 
 log = structlog.get_logger()
@@ -34,6 +42,22 @@ class ApplyStats:
 
     applied: int = 0
     failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Quarrel:
+    """How often in a row somebody has undone an object, and when (of the loop's clock) it was applied anew last."""
+
+    times: int = 0
+    last: float = -math.inf
+
+    @property
+    def pause(self) -> float:
+        return _PAUSES_S[min(self.times, len(_PAUSES_S) - 1)]
+
+    @property
+    def over(self) -> float:
+        return self.last + _PEACE_S + 2 * self.pause
 
 
 class Applier:
@@ -71,7 +95,8 @@ class Applier:
         self._current = False
         self._sweep_at = 0.0
         self._sweeps_failed = 0
-        self._timers: dict[NamespacedName | str, asyncio.TimerHandle] = {}
+        self._quarrels: dict[ObjectKey, _Quarrel] = {}
+        self._timers: dict[Hashable, asyncio.TimerHandle] = {}
         self._complained: dict[str, set[str]] = {}
 
     def lead(self, leading: bool) -> None:
@@ -88,10 +113,35 @@ class Applier:
         self._due.update(dict.fromkeys(gateways))
         self._news.set()
 
-    def look_again(self, *gateways: NamespacedName) -> None:
-        """What the Gateways have is no longer what was last seen: somebody else has changed or deleted some of it."""
-        self._current = False
-        self.touch(*gateways)
+    def notice(self, changes: Mapping[ObjectKey, Object | None]) -> None:
+        """What there is now (None: gone) of what was made. What somebody else has deleted or changed back is applied anew."""
+        if not self._leading:
+            return
+        for key, found in changes.items():
+            assert found is None or isinstance(found, Made)
+            if owners := frozenset(self._fleet.undone(key, found)):
+                self._again(key, [one for one in self._known if not owners.isdisjoint(self._owners_of(one))])
+
+    def _owners_of(self, gateway: NamespacedName) -> frozenset[Owner]:
+        return self._owners.get(gateway, frozenset((Owner("Gateway", *gateway),)))
+
+    def _again(self, undone: ObjectKey, gateways: Sequence[NamespacedName]) -> None:
+        """At once, unless this happens again and again: who undoes it will not stop then, so we go slow."""
+        if undone in self._timers:
+            return
+        now = asyncio.get_running_loop().time()
+        self._quarrels = {key: one for key, one in self._quarrels.items() if now < one.over}
+        quarrel = self._quarrels.get(undone, _Quarrel())
+        when = max(now, quarrel.last + quarrel.pause)
+        self._quarrels[undone] = _Quarrel(quarrel.times + 1, when)
+        self._after(when - now, undone, partial(self.touch, *gateways))
+        if quarrel.times == _CONTESTED:
+            log.error(
+                "fleet_contested",
+                object=str(undone),
+                problem="somebody else deletes it or changes it back again and again; it is applied less and less often now",
+                remedy="managedFields of the object name who; what is to be otherwise belongs into a GatewayClassConfig",
+            )
 
     def problems(self, gateway: NamespacedName) -> tuple[Problem, ...]:
         """Why the Gateway does not have everything that it needs."""
@@ -108,7 +158,8 @@ class Applier:
             if asyncio.get_running_loop().time() >= again:  # however much news there was meanwhile
                 again = asyncio.get_running_loop().time() + _AGAIN_S
                 self._sweep_at = 0.0  # what was kept then may have been given up
-                self.look_again(*self._known)
+                self._current = False
+                self.touch(*self._known)
             self._news.clear()
             if self._leading:
                 await self._work()
@@ -222,11 +273,15 @@ class Applier:
             del self._problems[gateway]
         self._troubled(gateway)
 
-    def _after(self, wait: float, what: NamespacedName | str, act: Callable[[], None]) -> None:
+    def _after(self, wait: float, what: Hashable, act: Callable[[], None]) -> None:
         """Once, however often it fails meanwhile: each failure may be followed by another of its own."""
         if (timer := self._timers.get(what)) is not None:
             timer.cancel()
-        self._timers[what] = asyncio.get_running_loop().call_later(wait, act)
+        self._timers[what] = asyncio.get_running_loop().call_later(wait, self._act, what, act)
+
+    def _act(self, what: Hashable, act: Callable[[], None]) -> None:
+        del self._timers[what]
+        act()
 
     def _complain(self, subject: str, problems: Collection[Problem]) -> None:
         """Once for each problem, as it is tried again every other second; anew once there was none in between."""

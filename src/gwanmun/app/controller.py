@@ -24,6 +24,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gwanmun.api import Gateway, GatewayClass, Node
+from gwanmun.api.kinds import MADE_KINDS
 from gwanmun.app.applying import Applier
 from gwanmun.app.bundle import Bundle
 from gwanmun.app.errors import UserError
@@ -39,13 +40,13 @@ from gwanmun.infra.fleet import FleetOptions
 from gwanmun.infra.fleet.apply import Problem
 from gwanmun.infra.fleet.certificates import Issuer
 from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
-from gwanmun.infra.fleet.naming import dns_label
+from gwanmun.infra.fleet.naming import dns_label, ours
 from gwanmun.infra.fleet.owners import given_up
 from gwanmun.infra.xdstls import XdsTls, XdsTlsOptions
 from gwanmun.kube import KubeClient, KubeConfigError, Present, connection
 from gwanmun.kube.election import Election
 from gwanmun.names import NamespacedName, ObjectKey
-from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesProvider
+from gwanmun.providers.kubernetes import Batch, KubernetesOptions, KubernetesProvider, metadata_of
 from gwanmun.resolve.model import Resolution, Resolver
 from gwanmun.resolve.world import Settings
 from gwanmun.resources import Snapshot
@@ -208,10 +209,13 @@ class Controller:
             now=_utc_now,
         )
         self._bundle = Bundle(client, changed=self._classes_changed)
-        self._measure()
+        labels = ours(self.options.fleet.instance)
+        made = KubernetesProvider(client, metadata_of(MADE_KINDS, labels, self.options.namespaces), draw=random.random)
+        self._measure(made)
         self.publisher.observe(self._look_for_rejections)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(self.provider))
+            tasks.create_task(self._follow_made(made))
             tasks.create_task(self._serve(client, tls))
             tasks.create_task(self.writer.run())
             tasks.create_task(events.run())
@@ -236,6 +240,13 @@ class Controller:
                     gc.freeze()
                     self._first.set()
 
+    async def _follow_made(self, made: KubernetesProvider) -> None:
+        """What there is of what we make; apart from all else, as nothing is resolved from it."""
+        assert self._applier is not None
+        async with aclosing(made.watch()) as batches:
+            async for batch in batches:
+                self._applier.notice(batch.objects)
+
     def _take(self, batch: Batch) -> None:
         """One batch through the whole pipe."""
         assert self.writer is not None
@@ -247,8 +258,6 @@ class Controller:
             self.metrics.resolve_seconds.observe(time.perf_counter() - began)
             redone, moved = self._fleets.update(self._snapshot, self._resolution)
             self._applier.touch(*redone)
-            if lost := self._lost(batch):
-                self._applier.look_again(*lost)
             self._accounts = self._fleets.accounts()
             self._refused.difference_update(self._accounts)
             self._close_empty_scopes()
@@ -263,11 +272,6 @@ class Controller:
                 self.writer.touch(ObjectKey(GATEWAY_GROUP, "Gateway", *gateway))
             self.metrics.publish_seconds.observe(time.perf_counter() - began)
         self.writer.observe(batch.present)
-
-    def _lost(self, batch: Batch) -> set[NamespacedName]:
-        """The Gateways whose Service has been deleted, by whomever."""
-        gone = (key.namespaced_name for key, obj in batch.objects.items() if obj is None and key.kind == "Service")
-        return {self._accounts[service] for service in gone if service in self._accounts}
 
     def _publish(self, step: Update | ScopeKey) -> None:
         if isinstance(step, ScopeKey):
@@ -414,11 +418,11 @@ class Controller:
     def _fleet_options(self) -> FleetOptions:
         return replace(self.options.fleet, xds_ca=self._tls.bundle if self._tls is not None else "")
 
-    def _measure(self) -> None:
+    def _measure(self, made: KubernetesProvider) -> None:
         assert self.provider is not None
         assert self.writer is not None
         assert self._applier is not None
-        watches, writes, applied = self.provider.stats, self.writer.stats, self._applier.stats
+        watches, writes, applied = (self.provider.stats, made.stats), self.writer.stats, self._applier.stats
         states = self.publisher.proxies
         self.metrics.add(
             Reading("gwanmun_objects", "Objects that are followed", self._counts, label="kind"),
@@ -435,8 +439,18 @@ class Controller:
                 label="cause",
                 counted=True,
             ),
-            Reading("gwanmun_watch_restarts", "Watches begun again", lambda: {"": watches.restarts}, counted=True),
-            Reading("gwanmun_watch_relists", "Lists after a watch expired", lambda: {"": watches.relists}, counted=True),
+            Reading(
+                "gwanmun_watch_restarts",
+                "Watches begun again",
+                lambda: {"": sum(one.restarts for one in watches)},
+                counted=True,
+            ),
+            Reading(
+                "gwanmun_watch_relists",
+                "Lists after a watch expired",
+                lambda: {"": sum(one.relists for one in watches)},
+                counted=True,
+            ),
             Reading("gwanmun_status_writes", "Statuses written", lambda: {"": writes.written}, counted=True),
             Reading(
                 "gwanmun_status_conflicts", "Status writes that came too late", lambda: {"": writes.conflicts}, counted=True

@@ -25,7 +25,10 @@ from gwanmun.kube.kubeconfig import merged_kubeconfig
 from gwanmun.kube.paths import manifest_path
 
 JSON = "application/json"
-_METADATA = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{JSON}"
+_PARTLY = "g=meta.k8s.io;v=v1"
+METADATA = f"{JSON};as=PartialObjectMetadata;{_PARTLY},{JSON}"
+METADATA_LIST = f"{JSON};as=PartialObjectMetadataList;{_PARTLY},{JSON}"
+"""What is accepted where only the metadata of objects is of interest, which is the small part of most."""
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 MANAGER = "gwanmun"
@@ -169,7 +172,7 @@ class KubeClient:
 
     async def get_metadata(self, path: str) -> Any:
         """Of one object only what all kinds have: a CRD is half a megabyte."""
-        return self.decoded(await self.call("GET", path, accept=_METADATA))
+        return self.decoded(await self.call("GET", path, accept=METADATA))
 
     async def apply(self, manifest: Mapping[str, Any], *, manager: str = MANAGER) -> Any:
         """Server-side apply: what the manifest says is ours from now on, all else stays as it is. Returns the object."""
@@ -197,13 +200,15 @@ class KubeClient:
                 raise
 
     @asynccontextmanager
-    async def stream(self, path: str, parameters: Mapping[str, str]) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    async def stream(
+        self, path: str, parameters: Mapping[str, str], *, accept: str = JSON
+    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
         """A long answer, in pieces that begin and end anywhere. That it begins takes no longer than a short one."""
         timeout = httpx2.Timeout(_TIMEOUT_S, read=_SILENCE_S, pool=None)
         try:
             async with (
                 asyncio.timeout(_TIMEOUT_S) as patience,
-                self._http.stream("GET", path, params=parameters, headers={"accept": JSON}, timeout=timeout) as answer,
+                self._http.stream("GET", path, params=parameters, headers={"accept": accept}, timeout=timeout) as answer,
             ):
                 if answer.is_error:
                     raise _refusal(answer, await answer.aread())

@@ -3,23 +3,20 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gwanmun.api.kinds import KINDS, split_api_version
+from gwanmun.api.kinds import KINDS, MADE_KINDS, split_api_version
 
 _OWN: Final[Mapping[tuple[str, str], str]] = {
     ("", "Event"): "events",
     ("", "Pod"): "pods",
-    ("", "ServiceAccount"): "serviceaccounts",
-    ("apps", "Deployment"): "deployments",
-    ("autoscaling", "HorizontalPodAutoscaler"): "horizontalpodautoscalers",
-    ("cert-manager.io", "Certificate"): "certificates",
     ("coordination.k8s.io", "Lease"): "leases",
     ("events.k8s.io", "Event"): "events",
-    ("networking.k8s.io", "NetworkPolicy"): "networkpolicies",
-    ("policy", "PodDisruptionBudget"): "poddisruptionbudgets",
 }
-"""Kinds that gwanmun makes but never reads as input, with their names in URLs."""
+"""Kinds that gwanmun writes but never reads as input, with their names in URLs."""
 
-PLURALS: Final[Mapping[tuple[str, str], str]] = {**{key: kind.plural for key, kind in KINDS.items()}, **_OWN}
+PLURALS: Final[Mapping[tuple[str, str], str]] = {
+    **{(kind.group, kind.kind): kind.plural for kind in (*KINDS.values(), *MADE_KINDS)},
+    **_OWN,
+}
 """By group and kind, what the kind is called in URLs."""
 
 

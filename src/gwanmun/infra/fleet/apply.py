@@ -11,12 +11,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 
-from gwanmun.api.kinds import split_api_version
+from gwanmun.api import Made
+from gwanmun.api.kinds import MADE_KINDS, Kind, split_api_version
 from gwanmun.infra.fleet.contract import PROVISIONAL
 from gwanmun.infra.fleet.naming import ours
 from gwanmun.kube import ApiError, UnreachableError, collection_path, manifest_path
 from gwanmun.kube.paths import PLURALS
 from gwanmun.kube.refusal import missing_right, namespace_ends
+from gwanmun.names import ObjectKey
 
 MANAGER: Final = "gwanmun"
 _SCALE_MANAGER: Final = "gwanmun-scale"
@@ -26,17 +28,7 @@ _OWNERS: Final = ("Gateway", "ListenerSet")
 _NOT_SERVING: Final = ("Certificate", "NetworkPolicy")
 """Kinds without which proxies run all the same."""
 _PAGE: Final = "500"
-MADE: Final = (
-    ("v1", "ServiceAccount"),
-    ("v1", "ConfigMap"),
-    ("v1", "Service"),
-    ("apps/v1", "Deployment"),
-    ("networking.k8s.io/v1", "NetworkPolicy"),
-    ("policy/v1", "PodDisruptionBudget"),
-    ("autoscaling/v2", "HorizontalPodAutoscaler"),
-    ("cert-manager.io/v1", "Certificate"),
-)
-"""Kinds of what is made, by apiVersion. The chart grants each to be found and deleted, whether it is made just now or not."""
+_KINDS: Final = {(kind.group, kind.kind): kind for kind in MADE_KINDS}
 
 
 class FleetClient(Protocol):
@@ -91,13 +83,14 @@ class _Identity(NamedTuple):
 class _Live:
     """One of ours as it is there. `owners` have the uids that the object names. `applied` is the hash of what was applied last,
     empty where that has to be done again. `provisional`: for want of its parameters it was made with defaults.
-    `says_replicas`: the number of replicas is what we have said."""
+    `says_replicas`: the number of replicas is what we have said. `fields` is a hash of what still is as we wrote it."""
 
     uid: str
     owners: Mapping[Owner, str]
     applied: str
     says_replicas: bool
     provisional: bool
+    fields: str
 
 
 class Fleet:
@@ -111,6 +104,7 @@ class Fleet:
         self._namespaces = tuple(namespaces) or ("",)
         self._labels = ours(instance)
         self._live: dict[_Identity, _Live] = {}
+        self._undone: set[_Identity] = set()
 
     @property
     def owners(self) -> frozenset[Owner]:
@@ -121,23 +115,33 @@ class Fleet:
         """Look at what there is. Raises UnreachableError; a kind that may not be listed is a problem and no obstacle."""
         live: dict[_Identity, _Live] = {}
         problems = []
-        for api_version, kind in MADE:
+        for kind in MADE_KINDS:
             try:
                 for namespace in self._namespaces:
-                    for item in await self._list(api_version, kind, namespace):
+                    for item in await self._list(kind, namespace):
                         if (found := _live(item, self._labels)) is not None:
                             metadata = item["metadata"]
-                            live[_Identity(api_version, kind, metadata["namespace"], metadata["name"])] = found
+                            live[_identity_of(kind, metadata["namespace"], metadata["name"])] = found
             except ApiError as error:
                 # Without its CRD a kind has no objects.
                 if error.code != 404:
-                    problems.append(_problem(error, _Identity(api_version, kind, "", ""), "list"))
+                    problems.append(_problem(error, _identity_of(kind, "", ""), "list"))
         self._live = live
         return tuple(problems)
 
     def forget(self) -> None:
         """Apply everything once more when it is next asked for: somebody else may have changed it."""
         self._live = {identity: replace(live, applied="") for identity, live in self._live.items()}
+
+    def undone(self, key: ObjectKey, found: Made | None) -> Collection[Owner]:
+        """Whose object somebody else has deleted or changed back, now that it is like this (None: gone). It is applied anew
+        when it is next wanted. Nobody's where it is as it was applied, or is not known here."""
+        identity = _identity_of(_KINDS[key.group, key.kind], key.namespace, key.name)
+        live = self._live.get(identity)
+        if live is None or (found is not None and live.fields == _fields_of(found)):
+            return ()
+        self._undone.add(identity)
+        return live.owners
 
     async def apply(
         self, owner: Owner, objects: Sequence[Mapping[str, Any]], *, held: Collection[str] = ()
@@ -161,9 +165,8 @@ class Fleet:
             problems += await self._delete(identity)
         return tuple(problems)
 
-    async def _list(self, api_version: str, kind: str, namespace: str) -> list[dict[str, Any]]:
-        group, version = split_api_version(api_version)
-        path = collection_path(group, version, PLURALS[group, kind], namespace)
+    async def _list(self, kind: Kind, namespace: str) -> list[dict[str, Any]]:
+        path = collection_path(kind.group, kind.versions[0], kind.plural, namespace)
         selector = ",".join(f"{name}={value}" for name, value in self._labels.items())
         found: list[dict[str, Any]] = []
         page = await self._client.get(path, labelSelector=selector, limit=_PAGE)
@@ -177,12 +180,25 @@ class Fleet:
     async def _apply(
         self, identity: _Identity, manifest: Mapping[str, Any], owner: Owner, held: Collection[str]
     ) -> Iterator[Problem]:
-        live, digest, verb = self._live.get(identity), _digest(manifest), "get"
+        if identity not in self._undone:
+            return await self._put(identity, manifest, owner, held=held, live=self._live.get(identity))
+        self._undone.discard(identity)  # now, as it may be undone again meanwhile
+        problems = tuple(await self._put(identity, manifest, owner, held=held, live=None))
+        if problems:
+            self._undone.add(identity)
+        return iter(problems)
+
+    async def _put(
+        self, identity: _Identity, manifest: Mapping[str, Any], owner: Owner, *, held: Collection[str], live: _Live | None
+    ) -> Iterator[Problem]:
+        """`live` is what is there, None where that has to be asked."""
+        digest, verb = _hash_of(manifest), "get"
         try:
             if live is None and (found := await self._existing(manifest)) is not None:
                 live = _live(found, self._labels)
                 if live is None:
                     return _one(f"{identity} is there already and gwanmun did not make it; delete it or rename {owner}")
+                live = replace(live, applied="")  # what it was applied with may have been changed back since
             owners = _owners(manifest)
             if live is not None and live.owners.keys().isdisjoint(owners):
                 return _one(f"{identity} belongs to {next(iter(live.owners))}; rename one of the two")
@@ -250,8 +266,14 @@ class Fleet:
         except (ApiError, UnreachableError) as error:
             return iter((_problem(error, identity, "delete"),))
         self.writes += 1
+        self._undone.discard(identity)
         del self._live[identity]
         return iter(())
+
+
+def _identity_of(kind: Kind, namespace: str, name: str) -> _Identity:
+    version = kind.versions[0]
+    return _Identity(f"{kind.group}/{version}" if kind.group else version, kind.kind, namespace, name)
 
 
 def _identity(manifest: Mapping[str, Any]) -> _Identity:
@@ -268,13 +290,22 @@ def _live(item: Mapping[str, Any], labels: Mapping[str, str]) -> _Live | None:
     if not owners:
         return None
     annotations = metadata.get("annotations", {})
-    return _Live(metadata["uid"], owners, annotations.get(_HASH, ""), _says_replicas(metadata), PROVISIONAL in annotations)
+    fields = _our_fields(metadata)
+    says_replicas = any("f:replicas" in one.get("f:spec", {}) for one in fields)
+    applied, is_provisional = annotations.get(_HASH, ""), PROVISIONAL in annotations
+    return _Live(metadata["uid"], owners, applied, says_replicas, is_provisional, _hash_of(fields))
 
 
-def _says_replicas(metadata: Mapping[str, Any]) -> bool:
-    """Whether spec.replicas would fall back to its default if we did not say it any more."""
-    managed = (one for one in metadata.get("managedFields", ()) if one["manager"] == MANAGER and one["operation"] == "Apply")
-    return any("f:replicas" in one.get("fieldsV1", {}).get("f:spec", {}) for one in managed)
+def _our_fields(metadata: Mapping[str, Any]) -> list[Any]:
+    """What we have applied and nobody has changed since: who changes a field takes it from us."""
+    managed = metadata.get("managedFields", ())
+    return [one.get("fieldsV1", {}) for one in managed if (one["manager"], one["operation"]) == (MANAGER, "Apply")]
+
+
+def _fields_of(found: Made) -> str:
+    """The same of an object of which only the metadata is known."""
+    managed = found.metadata.managed_fields
+    return _hash_of([one.fields_v1 for one in managed if (one.manager, one.operation) == (MANAGER, "Apply")])
 
 
 def _owners(manifest: Mapping[str, Any]) -> dict[Owner, str]:
@@ -287,8 +318,8 @@ def _owners(manifest: Mapping[str, Any]) -> dict[Owner, str]:
     }
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+def _hash_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _with_hash(manifest: Mapping[str, Any], digest: str) -> dict[str, Any]:

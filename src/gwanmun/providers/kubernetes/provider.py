@@ -16,6 +16,7 @@ import structlog
 from gwanmun.api import Object
 from gwanmun.api.kinds import ALIAS_GROUPS, KINDS, Kind
 from gwanmun.kube import ApiError, KubeClient, Present, UnreachableError, collection_path
+from gwanmun.kube.client import JSON, METADATA, METADATA_LIST
 from gwanmun.names import ObjectKey
 from gwanmun.providers.kubernetes.replica import Changes, ExpiredError, Lines, Replica, WatchError
 from gwanmun.providers.kubernetes.trim import FIELD_SELECTORS
@@ -44,11 +45,20 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class KubernetesOptions:
-    """`namespaces` empty watches the whole cluster. `groups` are those of KINDS, and aliases of them."""
+    """`namespaces` empty watches the whole cluster. `groups` are those of KINDS, and aliases of them. `labels` are those that
+    objects have to have; `page` and `event` say how much of them is asked for."""
 
     namespaces: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = tuple(KINDS.values())
     aliases: Mapping[str, str] = field(default_factory=lambda: ALIAS_GROUPS)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    page: str = JSON
+    event: str = JSON
+
+
+def metadata_of(kinds: tuple[Kind, ...], labels: Mapping[str, str], namespaces: tuple[str, ...]) -> KubernetesOptions:
+    """Only what all objects have, of those with these labels."""
+    return KubernetesOptions(namespaces, kinds, {}, labels, METADATA_LIST, METADATA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,8 @@ class KubernetesProvider:
         self.stats = WatchStats()
         self._client = client
         self._draw = draw
+        self._options = options
+        self._labels = {"labelSelector": ",".join(f"{k}={v}" for k, v in options.labels.items())} if options.labels else {}
         self._followed = [_Followed(kind, namespace) for kind in _kinds(options) for namespace in _scopes(kind, options)]
         self._pending = Changes()
         self._news = asyncio.Event()
@@ -241,10 +253,11 @@ class KubernetesProvider:
         replica = followed.replica
         replica.expire()
         while not replica.version:
-            parameters = {"limit": str(PAGE), **followed.selector}
+            parameters = {"limit": str(PAGE), **followed.selector, **self._labels}
             if replica.next_page:
                 parameters["continue"] = replica.next_page
-            self._take(replica.page(await self._client.call("GET", followed.path, parameters=parameters)))
+            page = await self._client.call("GET", followed.path, parameters=parameters, accept=self._options.page)
+            self._take(replica.page(page))
         followed.misses = 0
         _answered(followed)
         self._settled(followed)
@@ -257,10 +270,11 @@ class KubernetesProvider:
             "resourceVersion": followed.replica.version,
             "timeoutSeconds": str(int(least + (most - least) * self._draw())),
             **followed.selector,
+            **self._labels,
         }
         lines = Lines()
         async with contextlib.AsyncExitStack() as stack:
-            pieces = await stack.enter_async_context(self._client.stream(followed.path, parameters))
+            pieces = await stack.enter_async_context(self._client.stream(followed.path, parameters, accept=self._options.event))
             _answered(followed)
             async for piece in pieces:
                 for line in lines.feed(piece):
