@@ -7,22 +7,20 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from gwanmun.api.meta import ApiStruct, ObjectMeta
+from gwanmun.api.meta import ApiStruct, ManagedFields, ObjectMeta
 
 
-class ManagedFields(ApiStruct, frozen=True):
-    """metadata.managedFields[]: the fields that a manager has written last."""
+class WrittenFields(ManagedFields, frozen=True):
+    """metadata.managedFields[] with the fields themselves: those that a manager has written last."""
 
-    manager: str = ""
     operation: str = ""
-    subresource: str = ""
     fields_v1: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class MadeMeta(ObjectMeta, frozen=True):
     """metadata of such an object."""
 
-    managed_fields: tuple[ManagedFields, ...] = ()
+    managed_fields: tuple[WrittenFields, ...] = ()
 
 
 class Made(ApiStruct, frozen=True):

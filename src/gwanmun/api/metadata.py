@@ -43,9 +43,8 @@ def check_metadata(metadata: Any, kind: Kind) -> tuple[dict[str, Any], list[Fiel
         problems += _check_namespace(kept, kind)
         problems += _check_labels(kept.get("labels", {}))
         problems += _check_annotations(kept.get("annotations", {}))
-    kept.pop(
-        "managedFields", None
-    )  # who wrote what is known to API servers only; an exported manifest may have it all the same
+    # Who wrote what is known to API servers only; an exported manifest may have it all the same.
+    kept.pop("managedFields", None)
     if kind.namespaced:
         kept["namespace"] = kept.get("namespace") or "default"
     else:
