@@ -16,10 +16,10 @@ from gwanmun.api import Object
 from gwanmun.api.references import GATEWAY_GROUP
 from gwanmun.app import applying
 from gwanmun.app.applying import Applier, Objects
-from gwanmun.infra.fleet.apply import Owner, Problem
+from gwanmun.infra.fleet.apply import Hindrance, Owner, Problem
 from gwanmun.infra.fleet.certificates import Issuer, certificates_for
 from gwanmun.infra.fleet.contract import PROVISIONAL
-from gwanmun.infra.fleet.objects import provisional
+from gwanmun.infra.fleet.objects import OF_PARAMETERS, provisional
 from gwanmun.infra.fleet.owners import given_up
 from gwanmun.kube import ApiError, manifest_path
 from gwanmun.names import NamespacedName, ObjectKey
@@ -63,7 +63,7 @@ class Desk:
             api,
             self._wanted_of,
             instance=INSTANCE,
-            hindrance=lambda _: self.hindrance,
+            hindrance=lambda _: Hindrance(self.hindrance, OF_PARAMETERS) if self.hindrance is not None else None,
             troubled=self.troubled.append,
             given_up=partial(given_up, api, controllers=("gwanmun.dev/controller",)),
         )

@@ -428,3 +428,12 @@ async def test_what_somebody_else_has_put_in_place_of_a_deleted_one_is_left_alon
         (problem,) = await fleet.apply(GW, objects())
         assert "gwanmun did not make it" in str(problem)
     assert api.objects[account]["metadata"] == {"uid": "theirs"}
+
+
+async def test_what_is_held_stays_although_it_is_not_wanted() -> None:
+    api = Api()
+    fleet = await fleet_on(api)
+    await fleet.apply(GW, objects())
+    everything = api.kinds()
+    assert await fleet.apply(GW, (), held=frozenset(everything)) == ()
+    assert api.kinds() == everything

@@ -123,7 +123,7 @@ def issued(fleets: Fleets, *documents: str) -> set[NamespacedName]:
     """The Gateways whose objects are others now that there are these documents."""
     loads = [load_text(text, "shared.yaml") for text in (MORE, *documents)]
     snapshot, changed = Snapshot().apply({key_of(one.object): one.object for load in loads for one in load.objects})
-    redone, _ = fleets.update(snapshot, Resolver(Settings()).update(snapshot, changed))
+    redone, _ = fleets.update(snapshot, Resolver(Settings()).update(snapshot, changed), {})
     return redone
 
 

@@ -1,13 +1,16 @@
 """What proxies are to be like while the GatewayClassConfig that says so may be there and cannot be read."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fleet.test_objects import OPTIONS
 from gwanmun.api.load import load_text
 from gwanmun.app.controller import Controller, ControllerOptions
 from gwanmun.app.fleets import Fleets, ParametersKey
-from gwanmun.infra.fleet.apply import Owner, Problem
+from gwanmun.infra.fleet.apply import Hindrance, Owner, Problem
 from gwanmun.infra.fleet.contract import PROVISIONAL
+from gwanmun.infra.fleet.objects import OF_PARAMETERS
 from gwanmun.kube import Present
 from gwanmun.names import NamespacedName, ObjectKey
 from gwanmun.providers.kubernetes.provider import Unread
@@ -46,8 +49,10 @@ def snapshot_of(*documents: str) -> Snapshot:
     return snapshot
 
 
-def looked_at(fleets: Fleets, snapshot: Snapshot) -> set[NamespacedName]:
-    redone, _ = fleets.update(snapshot, Resolver(Settings()).update(snapshot, frozenset()))
+def looked_at(
+    fleets: Fleets, snapshot: Snapshot, made: Mapping[ObjectKey, frozenset[Owner]] = MappingProxyType({})
+) -> set[NamespacedName]:
+    redone, _ = fleets.update(snapshot, Resolver(Settings()).update(snapshot, frozenset()), made)
     return redone
 
 
@@ -65,7 +70,7 @@ def test_only_what_may_be_there_unseen_holds_up_a_fleet() -> None:
     assert fleets.hindrance(GW) is None  # it does not exist: a mistake, and the defaults are in force
     assert PROVISIONAL not in deployment(fleets)["metadata"].get("annotations", {})
     why[0] = UNREAD
-    assert fleets.hindrance(GW) == UNREAD
+    assert fleets.hindrance(GW) == Hindrance(UNREAD, OF_PARAMETERS)
     assert set(asked) == {ParametersKey("gwanmun.dev", "edge")}
     assert PROVISIONAL in deployment(fleets)["metadata"]["annotations"]
     assert looked_at(fleets, snapshot_of(CLASS, CONFIG)) == {GW}

@@ -17,8 +17,7 @@ from typing import Final
 import structlog
 
 from gwanmun.api import Made, Object
-from gwanmun.infra.fleet.apply import Fleet, FleetClient, Objects, Owner, Problem
-from gwanmun.infra.fleet.objects import OF_PARAMETERS
+from gwanmun.infra.fleet.apply import Fleet, FleetClient, Hindrance, Objects, Owner, Problem
 from gwanmun.kube import UnreachableError
 from gwanmun.names import NamespacedName, ObjectKey
 
@@ -62,9 +61,9 @@ class _Quarrel:
 
 class Applier:
     """Owns what is to be done. `objects_of` says what a Gateway is to have; None: it is not ours any more. `hindrance` says why
-    its parameters are not known: then what there is already of what they have a say in stays as it is. `troubled` hears
-    of Gateways whose problems are others now. `given_up` asks the API server whether an owner does not want its objects any
-    more (a problem: nobody can tell): that nobody here knows of a Gateway is no reason to take its proxies away.
+    that is not all that it should have; what there is already stays as it is then. `troubled` hears of Gateways whose problems
+    are others now. `given_up` asks the API server whether an owner does not want its objects any more (a problem: nobody can
+    tell): that nobody here knows of a Gateway is no reason to take its proxies away.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Applier:
         objects_of: Callable[[NamespacedName], Objects | None],
         *,
         instance: str,
-        hindrance: Callable[[NamespacedName], Problem | None],
+        hindrance: Callable[[NamespacedName], Hindrance | None],
         troubled: Callable[[NamespacedName], None],
         given_up: Callable[[Owner], Awaitable[bool | Problem]],
         namespaces: Collection[str] = (),
@@ -227,8 +226,7 @@ class Applier:
             return
         wanted = objects or {}
         owners = [main, *sorted((wanted.keys() | self._owners.get(gateway, frozenset())) - {main})]
-        problems = [] if hindrance is None else [hindrance]
-        held = () if hindrance is None else OF_PARAMETERS
+        problems, held = ([], frozenset()) if hindrance is None else ([hindrance.problem], hindrance.held)
         for owner in owners:
             problems += await self._fleet.apply(owner, wanted.get(owner, ()), held=held)
         self.stats.applied = self._fleet.writes

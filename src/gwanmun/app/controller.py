@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from gwanmun.api import Gateway, GatewayClass, Node
+from gwanmun.api import Gateway, GatewayClass, Made, Node, Object
 from gwanmun.api.kinds import MADE_KINDS
 from gwanmun.app.applying import Applier
 from gwanmun.app.bundle import Bundle
@@ -37,7 +37,7 @@ from gwanmun.app.reviews import account_of, node_of, token_review
 from gwanmun.app.scopes import ScopeKey, Scopes, Update
 from gwanmun.app.securing import Securing
 from gwanmun.infra.fleet import FleetOptions
-from gwanmun.infra.fleet.apply import Problem
+from gwanmun.infra.fleet.apply import Owner, Problem, owners_of
 from gwanmun.infra.fleet.certificates import Issuer
 from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
 from gwanmun.infra.fleet.naming import dns_label, ours
@@ -120,6 +120,8 @@ class Controller:
         self._leading = False
         self._stopping = asyncio.Event()
         self._first = asyncio.Event()
+        self._made_known = asyncio.Event()
+        self._made: dict[ObjectKey, frozenset[Owner]] = {}
         self._snapshot = Snapshot()
         self._resolver = Resolver(self.settings)
         self._resolution: Resolution | None = None
@@ -232,6 +234,8 @@ class Controller:
     async def _follow(self, provider: KubernetesProvider) -> None:
         async with aclosing(provider.watch()) as batches:
             async for batch in batches:
+                # Whose proxies there are says which of two Gateways they belong to, should both lay claim to them.
+                await self._made_known.wait()
                 self._take(batch)
                 if not self._first.is_set():
                     log.info("synced", objects=provider.count())
@@ -242,10 +246,22 @@ class Controller:
 
     async def _follow_made(self, made: KubernetesProvider) -> None:
         """What there is of what we make; apart from all else, as nothing is resolved from it."""
-        assert self._applier is not None
         async with aclosing(made.watch()) as batches:
             async for batch in batches:
-                self._applier.notice(batch.objects)
+                self._notice(batch.objects)
+                self._made_known.set()
+
+    def _notice(self, changes: Mapping[ObjectKey, Object | None]) -> None:
+        assert self._applier is not None
+        self._applier.notice(changes)
+        before, self._made = self._made, dict(self._made)
+        for key, found in changes.items():
+            if isinstance(found, Made):
+                self._made[key] = owners_of(found)
+            else:
+                self._made.pop(key, None)
+        if self._resolution is not None and self._made != before:
+            self._update_fleets(self._resolution)
 
     def _take(self, batch: Batch) -> None:
         """One batch through the whole pipe."""
@@ -256,10 +272,7 @@ class Controller:
             self._snapshot, changed = self._snapshot.apply(batch.objects)
             before, self._resolution = self._resolution, self._resolver.update(self._snapshot, changed)
             self.metrics.resolve_seconds.observe(time.perf_counter() - began)
-            redone, moved = self._fleets.update(self._snapshot, self._resolution)
-            self._applier.touch(*redone)
-            self._accounts = self._fleets.accounts()
-            self._refused.difference_update(self._accounts)
+            self._update_fleets(self._resolution)
             self._close_empty_scopes()
             for step in self._scopes.feed(self._resolution):
                 self._publish(step)
@@ -268,10 +281,18 @@ class Controller:
                     self.writer.touch(key)
             for key in _listener_sets(self._snapshot, changed):  # what is said of those without a parent resolve does not know
                 self.writer.touch(key)
-            for gateway in moved:
-                self.writer.touch(ObjectKey(GATEWAY_GROUP, "Gateway", *gateway))
             self.metrics.publish_seconds.observe(time.perf_counter() - began)
         self.writer.observe(batch.present)
+
+    def _update_fleets(self, resolution: Resolution) -> None:
+        assert self.writer is not None
+        assert self._applier is not None
+        redone, moved = self._fleets.update(self._snapshot, resolution, self._made)
+        self._applier.touch(*redone)
+        self._accounts = self._fleets.accounts()
+        self._refused.difference_update(self._accounts)
+        for gateway in moved:
+            self.writer.touch(ObjectKey(GATEWAY_GROUP, "Gateway", *gateway))
 
     def _publish(self, step: Update | ScopeKey) -> None:
         if isinstance(step, ScopeKey):

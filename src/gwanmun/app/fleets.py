@@ -4,19 +4,20 @@ Looks at Gateways that are ours, their parameters, and what there is of their Se
 them. What the objects are is `infra.fleet`'s business.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gwanmun.api import EndpointSlice, Gateway, GatewayClass, GatewayClassConfig, ListenerSet, Node, Service
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.kinds import canonical_group
 from gwanmun.api.listener import Listener
 from gwanmun.infra.fleet import FleetOptions, fleet_objects
-from gwanmun.infra.fleet.apply import Objects, Owner, Problem
+from gwanmun.infra.fleet.apply import Hindrance, Objects, Owner, Problem
 from gwanmun.infra.fleet.certificates import Issuer, certificates_for
+from gwanmun.infra.fleet.holders import PROXY_KINDS, account_of, clash, holders
 from gwanmun.infra.fleet.naming import fleet_name
-from gwanmun.infra.fleet.objects import provisional
+from gwanmun.infra.fleet.objects import OF_PARAMETERS, provisional
 from gwanmun.infra.podports import PodPorts, pod_ports
 from gwanmun.infra.ports import Transport
 from gwanmun.names import NamespacedName, ObjectKey
@@ -25,6 +26,8 @@ from gwanmun.resolve.status import ListenerSetStatus
 from gwanmun.resources import Snapshot
 from gwanmun.resources.snapshot import GATEWAY_GROUP, IndexKey
 from gwanmun.status.placement import Placement, placement
+
+_OF_PROXIES: Final = frozenset(kind.kind for kind in PROXY_KINDS)
 
 
 class ParametersKey(NamedTuple):
@@ -37,7 +40,8 @@ class ParametersKey(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class GatewayFleet:
     """What is known of one Gateway's proxies. `name` is that of its Service and its service account. `certificates` are those
-    of the Gateway and its ListenerSets; others may have a part in them. `missing` are parameters that it should have."""
+    of the Gateway and its ListenerSets; others may have a part in them. `missing` are parameters that it should have. `clash`
+    says why it can have no proxies."""
 
     gateway: Gateway
     config: GatewayClassConfig | None
@@ -46,10 +50,11 @@ class GatewayFleet:
     ports: PodPorts
     where: Placement
     certificates: Objects
+    clash: Problem | None
 
     @property
     def account(self) -> NamespacedName:
-        return NamespacedName(self.gateway.metadata.namespace, self.name)
+        return account_of(self.gateway)
 
 
 class Fleets:
@@ -71,9 +76,11 @@ class Fleets:
         self._fleets: dict[NamespacedName, GatewayFleet] = {}
         self._issued: tuple[Sequence[Gateway | ListenerSet], Objects] = ((), {})
 
-    def update(self, snapshot: Snapshot, resolution: Resolution) -> tuple[set[NamespacedName], set[NamespacedName]]:
-        """Look at everything again. The Gateways whose objects may have to be others now (those that are gone included), and
-        those that are reached in another way."""
+    def update(
+        self, snapshot: Snapshot, resolution: Resolution, made: Mapping[ObjectKey, frozenset[Owner]]
+    ) -> tuple[set[NamespacedName], set[NamespacedName]]:
+        """Look at everything again; `made` are the objects of fleets that there are, with their owners. The Gateways whose
+        objects may have to be others now (those that are gone included), and those that are reached in another way."""
         nodes = _node_addresses(snapshot)
         listener_sets = _sets_let_in(snapshot, resolution)
         gateways: dict[NamespacedName, tuple[Gateway, tuple[ListenerSet, ...]]] = {}
@@ -85,11 +92,13 @@ class Fleets:
         for gateway, sets in gateways.values():
             owners += [gateway, *sets]
         certificates = self._certificates(owners)
+        holding = holders((gateway for gateway, _ in gateways.values()), made)
         before, self._fleets = self._fleets, {}
         for name, (gateway, sets) in gateways.items():
             those = (_owner(gateway), *(_owner(one) for one in sets))
             theirs = {owner: certificates[owner] for owner in those if owner in certificates}
-            self._fleets[name] = _fleet(snapshot, resolution, gateway, nodes, theirs)
+            problem = clash(gateway, holding[account_of(gateway)])
+            self._fleets[name] = _fleet(snapshot, resolution, gateway, nodes=nodes, certificates=theirs, problem=problem)
         keys = before.keys() | self._fleets.keys()
         pairs = {key: (before.get(key), self._fleets.get(key)) for key in keys}
         changed = {key for key, (old, new) in pairs.items() if _wanted_of(old) != _wanted_of(new)}
@@ -102,15 +111,22 @@ class Fleets:
         if fleet is None:
             return None
         main = Owner("Gateway", *gateway)
+        if fleet.clash is not None:
+            return {**fleet.certificates, main: fleet.certificates.get(main, ())}
         objects = fleet_objects(fleet.gateway, fleet.config, fleet.ports, self._options())
         if self.hindrance(gateway) is not None:
             objects = provisional(objects)
         return {**fleet.certificates, main: (*objects, *fleet.certificates.get(main, ()))}
 
-    def hindrance(self, gateway: NamespacedName) -> Problem | None:
-        """Why it cannot be known just now what the Gateway's proxies are to be like, if so."""
+    def hindrance(self, gateway: NamespacedName) -> Hindrance | None:
+        """Why the Gateway can have no proxies, or why it cannot be known just now what they are to be like, if so."""
         fleet = self._fleets.get(gateway)
-        return self.cannot_read(fleet.missing) if fleet is not None else None
+        if fleet is None:
+            return None
+        if fleet.clash is not None:
+            return Hindrance(fleet.clash, _OF_PROXIES)
+        unread = self.cannot_read(fleet.missing)
+        return Hindrance(unread, OF_PARAMETERS) if unread is not None else None
 
     def cannot_read(self, missing: Iterable[ParametersKey]) -> Problem | None:
         """Why parameters that are missing may be there all the same."""
@@ -133,11 +149,8 @@ class Fleets:
         return self._issued[1]
 
     def accounts(self) -> dict[NamespacedName, NamespacedName]:
-        """Gateways by the service account that their proxies have. Of two with one account, the first has it."""
-        found: dict[NamespacedName, NamespacedName] = {}
-        for key in sorted(self._fleets):
-            found.setdefault(self._fleets[key].account, key)
-        return found
+        """Gateways by the service account that their proxies have."""
+        return {fleet.account: key for key, fleet in self._fleets.items() if fleet.clash is None}
 
     def ports(self, gateway: NamespacedName) -> PodPorts:
         fleet = self._fleets.get(gateway)
@@ -154,7 +167,9 @@ class Fleets:
 
 
 def _wanted_of(fleet: GatewayFleet | None) -> Any:
-    return None if fleet is None else (fleet.gateway, fleet.config, fleet.missing, fleet.ports, fleet.certificates)
+    if fleet is None:
+        return None
+    return fleet.gateway, fleet.config, fleet.missing, fleet.ports, fleet.certificates, fleet.clash
 
 
 def _owner(of: Gateway | ListenerSet) -> Owner:
@@ -177,7 +192,13 @@ def _sets_let_in(snapshot: Snapshot, resolution: Resolution) -> dict[NamespacedN
 
 
 def _fleet(
-    snapshot: Snapshot, resolution: Resolution, gateway: Gateway, nodes: tuple[str, ...], certificates: Objects
+    snapshot: Snapshot,
+    resolution: Resolution,
+    gateway: Gateway,
+    *,
+    nodes: tuple[str, ...],
+    certificates: Objects,
+    problem: Problem | None,
 ) -> GatewayFleet:
     key = NamespacedName(gateway.metadata.namespace, gateway.metadata.name)
     name = fleet_name(gateway)
@@ -190,7 +211,9 @@ def _fleet(
     )
     ports = pod_ports(_declared(snapshot, resolution, gateway))
     config, missing = _config(snapshot, gateway)
-    return GatewayFleet(gateway, config, missing, name, ports, where, certificates)
+    if problem is not None:
+        where = Placement(problem=("Invalid", problem.message))  # the Service of that name is another Gateway's
+    return GatewayFleet(gateway, config, missing, name, ports, where, certificates, problem)
 
 
 def _declared(snapshot: Snapshot, resolution: Resolution, gateway: Gateway) -> set[tuple[int, Transport]]:

@@ -69,6 +69,13 @@ class Problem:
         return self.message if self.grant is None else f"{self.message}; grant the controller {self.grant}"
 
 
+class Hindrance(NamedTuple):
+    """Why a Gateway's objects cannot all be as they should; what there is of the kinds `held` stays as it is."""
+
+    problem: Problem
+    held: frozenset[str]
+
+
 class _Identity(NamedTuple):
     api_version: str
     kind: str
@@ -300,6 +307,12 @@ def _our_fields(metadata: Mapping[str, Any]) -> list[Any]:
     """What we have applied and nobody has changed since: who changes a field takes it from us."""
     managed = metadata.get("managedFields", ())
     return [one.get("fieldsV1", {}) for one in managed if (one["manager"], one["operation"]) == (MANAGER, "Apply")]
+
+
+def owners_of(found: Made) -> frozenset[Owner]:
+    """Whom an object belongs to of which only the metadata is known."""
+    metadata = found.metadata
+    return frozenset(Owner(one.kind, metadata.namespace, one.name) for one in metadata.owner_references if one.kind in _OWNERS)
 
 
 def _fields_of(found: Made) -> str:
