@@ -95,6 +95,18 @@ async def test_a_model_in_a_header_that_nobody_serves(tmp_path) -> None:
         assert "native module is missing" in problem.message
 
 
+async def test_a_model_that_is_served_but_not_at_this_path(tmp_path) -> None:
+    served_at = prefix("/v1/chat/completions", method="POST", headers=MODEL_A.headers)
+    async with serving(tmp_path, rule(to("a"), served_at, inference=True), module=False) as (client, _, _):
+        header_a = {"x-model-id": "a"}
+        assert (await ask(client, "/v1/chat/completions", "POST", headers=header_a)).by == "a"
+        for method, path in (("POST", "/v1/responses"), ("GET", "/v1/chat/completions"), ("GET", "/favicon.ico")):
+            answer = await ask(client, f"{path}?key=secret", method, headers=header_a)
+            assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+            assert answer.error["message"].startswith(f"No route for `{method} {path}` with the model `a`: ")
+            assert "secret" not in answer.error["message"]
+
+
 async def test_the_model_in_the_body(tmp_path) -> None:
     rules = [rule(to("a"), MODEL_A, inference=True), rule(to("b"), exact("/other"))]
     log = tmp_path / "access.log"

@@ -201,7 +201,7 @@ def _unmatched(request: Request, listener: ir.HttpListener, reading: BodyReading
         return f"400: {reading.problem}, and none of the {rules} rules of host {domain} matches without a model"
     model = request.headers.get(listener.inference.model_header) if listener.inference else None
     if model is not None:
-        return f"404: the model {model} is not served here: none of the {rules} rules of host {domain} matches"
+        return f"404: none of the {rules} rules of host {domain} matches with the model {model}"
     return f"404: none of the {rules} rules of host {domain} matches"
 
 

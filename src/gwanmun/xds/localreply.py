@@ -15,6 +15,8 @@ from gwanmun.xds.types import Fields, extension
 
 _INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
+_PATH: Final = "%PATH(NQ:ORIG_OR_PATH):256%"
+"""As it came, without the query: keys may be in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +100,13 @@ def local_reply_config(inference: InferenceSettings | None) -> Fields:
 
 
 def _unrouted(inference: InferenceSettings) -> list[Fields]:
-    """No route: because the body could not be read, or because nobody serves that model."""
+    """No route: because the body could not be read, or with a model. What is said of the model has to hold for one that is
+    served elsewhere, too: nothing here knows the models, and a path or method can be what is wrong."""
     header = inference.model_header
     unreadable = _error(f"%DYNAMIC_METADATA({METADATA}:body_problem)%", _INVALID, "invalid_body", param="model")
     unknown = _error(
-        f"The model `%REQ({header}):256%` is not served here (no route for it; the model is taken from the request's body, or"
-        f" from the header {header}).",
+        f"No route for `%REQ(:METHOD)% {_PATH}` with the model `%REQ({header}):256%`: no such model is served here, or not to"
+        f" such a request. The model is taken from the request's body, or from the header {header}.",
         _INVALID,
         "model_not_found",
         param="model",
