@@ -54,15 +54,16 @@ impl Request {
             return Flow::Continue;
         };
         let (first, count) = stream.request_header_values(model_header);
+        let named = first.is_some_and(|value| !value.trim_ascii().is_empty());
+        if count > 1 {
+            // Routes, policies and backends could each take another one for the model: from here on there is one.
+            let model = String::from_utf8_lossy(first.unwrap_or_default().trim_ascii()).into_owned();
+            stream.set_request_header(model_header, model.as_bytes());
+            stream.clear_route_cache();
+        }
         // An empty one is none.
-        if let Some(model) = first.map(<[u8]>::trim_ascii).filter(|model| !model.is_empty()) {
+        if named {
             self.ai = true;
-            if count > 1 {
-                // Routes, policies and backends could each take another one for the model: from here on there is one.
-                let model = String::from_utf8_lossy(model).into_owned();
-                stream.set_request_header(model_header, model.as_bytes());
-                stream.clear_route_cache();
-            }
             return if end { Flow::Continue } else { self.pass(config, stream) };
         }
         if stream.request_header(":method") != Some(b"POST") {

@@ -390,3 +390,31 @@ async def test_many_models_on_one_host_are_looked_up_and_still_in_order(tmp_path
         await running.show(served, bound(80, running.port))
         assert await status("/v1", "m1") == 205
         assert await status("/v1", "m3") == "a"
+
+
+@pytest.mark.parametrize("count", [48, 96], ids=["tried in order", "looked up"])
+async def test_of_a_repeated_header_any_value_counts_on_a_host_of_any_size(tmp_path, count: int) -> None:
+    tenants = [f"t{n}" for n in range(count)]
+    rules = [rule(to("a"), HttpMatch(headers=(header("x-tenant", tenant),)), name=tenant) for tenant in [*tenants, "t,u"]]
+    marked = [replace(one, request_headers=HeaderEdits(set=(("x-rule", one.name or ""),))) for one in rules]
+    async with serving(tmp_path, *marked, rule(to("b"), prefix("/rest"))) as (client, _, _):
+
+        async def rule_of(*values: str) -> str:
+            asked = await client.get("/", headers=[("host", "test"), *(("x-tenant", value) for value in values)])
+            return str(asked.json()["headers"]["x-rule"]) if asked.status_code == 200 else str(asked.status_code)
+
+        for values, taken in {
+            ("t1",): "t1",
+            ("t1", "zz"): "t1",
+            ("zz", "t1"): "t1",
+            ("t2", "t1"): "t1",  # the first rule, not the first value
+            ("", "t1"): "t1",
+            ("t1,zz",): "404",
+            ("t,u",): "t,u",
+            ("t", "u"): "404",
+            ("zz",): "404",
+            (): "404",
+        }.items():
+            assert await rule_of(*values) == taken, values
+        assert (await ask(client, "/rest", headers={"x-tenant": "zz"})).by == "b"
+        assert (await ask(client, "/rest", headers={"x-tenant": "zz,zz"})).by == "b"

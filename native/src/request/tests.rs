@@ -159,6 +159,14 @@ fn a_model_that_is_named_twice_is_the_first() {
 }
 
 #[test]
+fn a_model_that_is_named_twice_is_none_if_the_first_is_empty() {
+    let (config, mut stream) = (config(1000), FakeStream::post(&[JSON, ("x-model-id", " ")]));
+    stream.repeated = true;
+    assert_eq!(Request::default().on_headers(&config, &mut stream, false), Flow::Hold);
+    assert_eq!((stream.header("x-model-id"), stream.repeated, stream.route_cleared), (Some(""), false, 1));
+}
+
+#[test]
 fn compressed_bodies_are_refused() {
     for encoding in ["gzip", "br", "identity, gzip", "\u{0}"] {
         let (stream, flows) = send(&[JSON, ("content-encoding", encoding)], &[CHAT]);

@@ -67,7 +67,8 @@ def virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) 
         asking = _asking(entries, pivot.values, before.asking if before is not None else {})
         rest = [entry.routes for value, entry in zip(pivot.values, entries, strict=True) if value is None]
         lists = {value: found.chunk for value, found in asking.items()}
-        body = head + part(_MATCHER_FIELD, tree.matcher(pivot.header, lists, b"".join(rest)))
+        several = None if pivot.header == context.one_valued else b"".join([entry.routes for entry in entries])
+        body = head + part(_MATCHER_FIELD, tree.matcher(pivot.header, lists, b"".join(rest), several=several))
     problems = tuple([problem for entry in entries for problem in entry.problems])
     cors = any(rule.cors is not None for rule in host.rules)
     picked = any(map(asks_picker, host.rules))

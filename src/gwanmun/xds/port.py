@@ -4,7 +4,7 @@ Deliberately absent: Envoy's messages (``listener``, ``table``).
 """
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gwanmun.ir import (
     ConnectionSettings,
@@ -165,6 +165,8 @@ class _Plan:
                         "the native module is missing: the model is not read from request bodies, so that only requests "
                         f"with the header {header} are routed by their model",
                     )
+        if inference is not None and self._context.module_path is not None:
+            context = replace(context, one_valued=inference.model_header)  # the module sees to it
         hosts = listeners[0].hosts if len(listeners) == 1 else _merged(listeners)
         misdirected = tuple(sorted({host for one in listeners for host in one.misdirected}))
         before = self._before.get(table_name)

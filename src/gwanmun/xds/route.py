@@ -50,12 +50,13 @@ default, 1 MiB, is less than a long prompt."""
 
 @dataclass(frozen=True, slots=True)
 class RouteContext:
-    """What a route has to know of its listener: the scheme and port it came in on, and for each TCP port of the Gateway the
-    one that clients see (they differ where a port is bound elsewhere)."""
+    """What a route has to know of its listener: the scheme and port it came in on, for each TCP port of the Gateway the one
+    that clients see (they differ where a port is bound elsewhere), and a header of which requests have one value at most."""
 
     scheme: Literal["http", "https"]
     port: int
     advertised: tuple[tuple[int, int], ...] = ()
+    one_valued: str | None = None
 
     def seen(self, port: int) -> int:
         """`port` as clients see it."""
