@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -54,14 +55,20 @@ spec:
 
 
 def asked(
-    manifests: str, url: str = "http://one.example.com/", method: str = "GET", body: bytes = b"", **headers: str
+    manifests: str,
+    url: str = "http://one.example.com/",
+    method: str = "GET",
+    body: bytes = b"",
+    *,
+    sent: Sequence[tuple[str, str]] = (),
+    **headers: str,
 ) -> Explanation:
-    """What is told of a request. Underscores of header names are hyphens."""
+    """What is told of a request with the headers `sent` and others, of which underscores are hyphens."""
     loaded = load_text(BASE + manifests, "a.yaml")
     assert not loaded.problems, loaded.problems
     snapshot, _ = Snapshot().apply({key_of(item.object): item.object for item in loaded.objects})
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    return explain(resolve(snapshot).model, Request.of(method, url, sent, body))
+    all_sent = [*sent, *((name.replace("_", "-"), value) for name, value in headers.items())]
+    return explain(resolve(snapshot).model, Request.of(method, url, all_sent, body))
 
 
 def rule(match: str = "", backends: str = A, more: str = "") -> str:
@@ -114,6 +121,36 @@ def test_values_of_headers_and_parameters_are_compared() -> None:
     assert why_not(query, "http://one.example.com/?q=") == "wants query parameter q = 1, has "
 
 
+def test_of_a_repeated_header_any_value_counts() -> None:
+    manifests = route(rule("headers: [{name: x-team, value: red}]"))
+    for values, says in {
+        ("red", "blue"): "",
+        ("blue", "red"): "",
+        ("blue", "green"): "wants header x-team = red, has blue and green",
+    }.items():
+        [verdict] = asked(manifests, sent=[("X-Team", value) for value in values]).verdicts
+        assert verdict.why_not == says
+
+
+def test_values_of_parameters_are_compared_as_they_stand_in_the_url() -> None:
+    query = "queryParams: [{name: q, value: 'b c'}]"
+    assert why_not(query, "http://one.example.com/?q=b%20c") == "wants query parameter q = b c, has b%20c"
+    assert why_not(query.replace("b c", "b%20c"), "http://one.example.com/?q=b%20c") == ""
+
+
+def test_the_path_is_normalized_as_the_gateway_does_it() -> None:
+    told = asked(route(rule("path: {value: /v1/chat}")), "http://one.example.com/x/../%761/./chat?a=/../b")
+    assert told.outcome == "forwarded by HTTPRoute default/r rule 0"
+    assert told.facts == ("path /v1/chat, as the gateway normalizes /x/../%761/./chat",)
+    assert asked(route(rule()), "http://one.example.com/%00").outcome == "400: the path /%00 is none that HTTP allows"
+
+
+def test_the_header_host_counts_more_than_the_urls() -> None:
+    told = asked(route(rule()), "http://127.0.0.1/", sent=[("Host", "One.example.com:8080")])
+    assert (told.outcome, told.host) == ("forwarded by HTTPRoute default/r rule 0", "one.example.com")
+    assert asked(route(rule()), sent=[("Host", "other.org")]).outcome.startswith("404: no route has the host other.org")
+
+
 def test_of_several_rules_that_match_the_specs_precedence_decides() -> None:
     told = asked(
         route(
@@ -162,11 +199,11 @@ def test_nobody_listens() -> None:
 def test_a_url_that_is_none() -> None:
     for url in ("one.example.com", "ftp://x/", "http://", "http://x:port/"):
         with pytest.raises(ValueError):
-            Request.of("GET", url, {})
+            Request.of("GET", url, ())
 
 
 def test_a_port_of_this_machine_stands_for_the_listeners_port() -> None:
-    request = Request.of("GET", "http://one.example.com:8080/", {})
+    request = Request.of("GET", "http://one.example.com:8080/", ())
     assert request.effective_port == 8080
     assert request.via({8080: 80}).effective_port == 80
     assert request.via({9090: 80}).effective_port == 8080
@@ -209,6 +246,12 @@ def test_a_header_of_the_client_wins() -> None:
     assert told.facts == ("x-model-id: gpt-4 (sent by the client)",)
 
 
+def test_of_several_models_the_first_counts() -> None:
+    for models, taken in {("gpt-4", "other"): True, ("other", "gpt-4"): False, ("", "gpt-4"): False}.items():
+        told = asked(MODELS, CHAT, sent=[("x-model-id", model) for model in models])
+        assert told.outcome.startswith("forwarded" if taken else "404: "), models
+
+
 def test_a_model_that_no_rule_serves() -> None:
     assert (
         ask_model({"model": "other"}).outcome == "404: none of the 2 rules of host one.example.com matches with the model other"
@@ -222,8 +265,17 @@ def test_a_model_that_no_rule_serves() -> None:
         (b'{"messages": [{"model": "gpt-4"}]}', 'no top-level "model"'),
         (b'["model", "gpt-4"]', 'no top-level "model"'),
         (b'{"model": "gpt-4", "model": "gpt-4"}', '"model" appears twice'),
-        (b'{"model": 4}', "not a usable name"),
-        (b'{"model": ""}', "not a usable name"),
+        (b'{"model": 4}', "is not a string"),
+        (b'{"model": ""}', "is empty"),
+        (b'{"model": " gpt-4"}', "starts or ends with a space"),
+        (b'{"model": "gpt\\n4"}', "contains a control character"),
+        (b'{"model": "\xff"}', "is not valid Unicode"),
+        (b'{"model": "\\ud83d"}', "is not valid Unicode"),
+        (b'{"model": "%s"}' % (b"x" * 2000), "is longer than 1024 bytes"),
+        (b'\xef\xbb\xbf{"model": "gpt-4"}', "not valid JSON"),
+        (b'{"model": "gpt-4", "top_p": NaN}', "not valid JSON"),
+        (b'{"model": "gpt-4\\x"}', "not valid JSON"),
+        (b'{"model": "gpt-4"} {}', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
     ],
 )
@@ -233,6 +285,24 @@ def test_a_body_without_a_usable_model(body: bytes, says: str) -> None:
     assert says in told.outcome
     elsewhere = ask_model(body, "http://one.example.com/any", content_type="application/json")
     assert elsewhere.outcome == "forwarded by HTTPRoute default/r rule 1"  # which does not ask for a model
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "gpt-4", "prompt": "\\x \xff \n"}',  # nobody looks into that string
+        b' {"mod\\u0065l" : "gp\\u0074-4", "x": [1.5e+3, -0, {"model": null}, [], {}]}\n',
+        b'{"a": %s1%s, "model": "gpt-4"}' % (b"[" * 1023, b"]" * 1023),
+    ],
+)
+def test_bodies_are_read_as_the_module_reads_them(body: bytes) -> None:
+    assert ask_model(body).outcome == "forwarded by HTTPRoute default/r rule 0"
+
+
+def test_only_bodies_of_posts_are_read() -> None:
+    told = asked(MODELS, CHAT, "PUT", b'{"model": "gpt-4"}', content_type="application/json")
+    assert told.outcome.startswith("404: ")
+    assert told.facts == ("the body is not read: the model is taken from those of POST, not PUT",)
 
 
 def test_bodies_of_other_kinds_are_not_looked_at() -> None:
@@ -250,7 +320,7 @@ def test_compressed_and_large_bodies() -> None:
 def test_without_the_module_no_body_is_read() -> None:
     loaded = load_text(BASE + MODELS, "a.yaml")
     snapshot, _ = Snapshot().apply({key_of(item.object): item.object for item in loaded.objects})
-    request = Request.of("POST", CHAT, {}, b'{"model": "gpt-4"}')
+    request = Request.of("POST", CHAT, (), b'{"model": "gpt-4"}')
     told = explain(resolve(snapshot).model, request, reads_bodies=False)
     assert told.outcome.startswith("404: none of the 2 rules")
     assert told.facts == ("bodies are not read, since the native module is missing",)

@@ -567,6 +567,31 @@ async def test_every_answer_has_a_request_id(world: World) -> None:
 
 async def test_explain_of_a_live_gateway_knows_its_ports(world: World) -> None:
     url = f"https://a.example.com:{world.https}/named"
-    told, _ = await asyncio.to_thread(explain_request, [world.served.folder], "GET", url, {}, b"", ())
+    told, _ = await asyncio.to_thread(explain_request, [world.served.folder], "GET", url, (), b"", ())
     assert told["outcome"] == "forwarded by HTTPRoute default/plain rule 1"
     assert told["shares"][0]["backend"] == "default/named"
+
+
+@pytest.mark.native
+async def test_explain_of_a_live_gateway_is_given_headers_and_body_as_they_are(world: World) -> None:
+    url = f"{world.served.url}{CHAT}"
+    headers = [("Host", AI), ("content-type", "application/json")]
+
+    async def told(body: bytes, *more: tuple[str, str]) -> str:
+        explained, _ = await asyncio.to_thread(explain_request, [world.served.folder], "POST", url, [*headers, *more], body, ())
+        return str(explained["outcome"])
+
+    assert (await told(b'{"model": "gpt-4"}')).startswith("forwarded")
+    assert (await told(b"", ("x-model-id", "gpt-4"), ("x-model-id", "none"))).startswith("forwarded")
+    assert (await told(b'{"model": "\xff"}')).startswith('400: "model" in the request body is not valid Unicode')
+
+
+@pytest.mark.native
+async def test_explain_of_an_id_knows_a_model_that_was_in_the_header(world: World) -> None:
+    answer = await world.served.ask(CHAT, host=AI, headers={"host": AI, "x-model-id": "gpt-4"})
+    log = run_directory(world.served.folder, os.environ).path / "access.log"
+    await until(lambda: find_request(log, answer.headers["x-request-id"]) is not None)
+    told = await asyncio.to_thread(served_request, [world.served.folder], answer.headers["x-request-id"])
+    assert told is not None
+    assert (told["log"]["method"], told["log"]["model"]) == ("GET", "gpt-4")
+    assert told["explanation"]["outcome"].startswith("forwarded")

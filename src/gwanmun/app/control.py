@@ -5,6 +5,7 @@ HTTP over a unix socket in the run directory, which only its owner can enter. Re
 
 import asyncio
 import os
+from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from gwanmun.app.errors import UserError
+from gwanmun.explain import Request as ExplainedRequest
+from gwanmun.explain import Served
 from gwanmun.infra.rundir import run_directory
 
 SOCKET = "control.sock"
@@ -32,7 +35,7 @@ class Controlled(Protocol):
     def status(self) -> dict[str, Any]: ...
     async def changed(self, after: int) -> None: ...
     def envoy_configuration(self, kind: str, name: str) -> dict[str, Any]: ...
-    def explain(self, method: str, url: str, headers: dict[str, str], body: bytes, taken_by: str) -> dict[str, Any]: ...
+    def explain(self, request: ExplainedRequest, served: Served | None) -> dict[str, Any]: ...
     def request_stop(self) -> None: ...
 
 
@@ -92,8 +95,10 @@ def _application(gateway: Controlled, closing: asyncio.Event) -> Starlette:
 
     async def explain(request: Request) -> JSONResponse:
         asked = await request.json()
+        served = Served(**asked["served"]) if asked["served"] is not None else None
         try:
-            told = gateway.explain(asked["method"], asked["url"], asked["headers"], asked["body"].encode(), asked["taken_by"])
+            about = ExplainedRequest.of(asked["method"], asked["url"], asked["headers"], b64decode(asked["body"]))
+            told = await asyncio.to_thread(gateway.explain, about, served)  # a large body takes seconds
         except ValueError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse(told)

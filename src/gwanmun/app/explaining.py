@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import json
 import os
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from gwanmun.app.errors import UserError
 from gwanmun.app.offline import resolve_folders
 from gwanmun.app.target import is_cluster
 from gwanmun.app.words import settings_of
-from gwanmun.explain import Explanation, Request, explain
+from gwanmun.explain import Explanation, Request, Served, explain
 from gwanmun.infra.envoy import MODULE
 from gwanmun.infra.rundir import run_directory
 from gwanmun.providers import parse_binding
@@ -33,22 +33,23 @@ def explain_request(
     paths: Sequence[Path],
     method: str,
     url: str,
-    headers: dict[str, str],
+    headers: Sequence[tuple[str, str]],
     body: bytes,
     bind: Sequence[str],
     *,
-    taken_by: str = "",
+    served: Served | None = None,
     controllers: Sequence[str] = (),
 ) -> tuple[dict[str, Any], list[str]]:
     """What happens to a request, as plain data; and what is wrong with the files, which a running gateway says itself.
-    `taken_by` as in ``explain``; `controllers` are ours in a cluster, or in files that nobody serves. UserError
-    for a URL that is none."""
+    `served` as in ``explain``; `controllers` are ours in a cluster, or in files that nobody serves. UserError for a URL that
+    is none."""
     from gwanmun.app.control import ControlClient, NotRunningError
 
     in_cluster = is_cluster(paths)
     if not bind and not controllers and not in_cluster:
         client = ControlClient.of([path.resolve() for path in paths])
-        asked = {"method": method, "url": url, "headers": headers, "body": body.decode(errors="replace"), "taken_by": taken_by}
+        known = served._asdict() if served is not None else None
+        asked = {"method": method, "url": url, "headers": headers, "body": b64encode(body).decode(), "served": known}
         with contextlib.suppress(NotRunningError):
             return asyncio.run(client.ask("POST", "/explain", content=asked)), []
     try:
@@ -58,7 +59,7 @@ def explain_request(
         raise UserError(str(error)) from None
     resolved = resolve_folders(paths, bindings, settings_of(controllers))
     reads_bodies = in_cluster or MODULE.exists()
-    explanation = explain(resolved.resolution.model, request, reads_bodies=reads_bodies, taken_by=taken_by)
+    explanation = explain(resolved.resolution.model, request, reads_bodies=reads_bodies, served=served)
     return explanation_document(explanation), resolved.problem_lines
 
 
@@ -91,12 +92,10 @@ def _explained_again(paths: Sequence[Path], entry: dict[str, Any]) -> dict[str, 
     rule = rule_in(entry.get("route") or "")
     if rule is None:
         return None
-    headers, body = {}, b""
-    if entry.get("model"):
-        headers, body = {"content-type": "application/json"}, json.dumps({"model": entry["model"]}).encode()
+    served = Served(rule, entry.get("model") or "")
     url = f"http://{entry['authority']}{entry['path']}"
     try:
-        told, _ = explain_request(paths, entry["method"], url, headers, body, (), taken_by=rule)
+        told, _ = explain_request(paths, entry["method"], url, (), b"", (), served=served)
     except UserError:
         return None
     taken = any(not verdict["why_not"] and verdict["rule"] == rule for verdict in told["verdicts"])

@@ -27,7 +27,7 @@ from gwanmun.app.control import control_server
 from gwanmun.app.errors import UserError
 from gwanmun.app.explaining import explanation_document
 from gwanmun.app.pipeline import Picture, Pipeline, PipelineOptions
-from gwanmun.explain import Request, explain
+from gwanmun.explain import Request, Served, explain
 from gwanmun.infra.bootstrap import BootstrapOptions, bootstrap
 from gwanmun.infra.bound import Bindings, read_bindings, write_bindings
 from gwanmun.infra.ending import down
@@ -190,13 +190,13 @@ class Standalone:
     def envoy_configuration(self, kind: str, name: str) -> dict[str, Any]:
         return report.envoy_configuration(self._picture.translation if self._picture else None, kind=kind, name=name)
 
-    def explain(self, method: str, url: str, headers: dict[str, str], body: bytes, taken_by: str) -> dict[str, Any]:
+    def explain(self, request: Request, served: Served | None) -> dict[str, Any]:
         if self._picture is None:
             raise ValueError("the gateway has not read its manifests yet")
         model = self._picture.resolution.model
         ports = {bound.port: key.port for key, each in self._picture.ports.bindings.items() for bound in each}
-        request = Request.of(method, url, headers, body).via(ports)
-        return explanation_document(explain(model, request, reads_bodies=self.has_module, taken_by=taken_by))
+        told = explain(model, request.via(ports), reads_bodies=self.has_module, served=served)
+        return explanation_document(told)
 
     async def _end_envoy(self, error: type[BaseException] | None, *_: object) -> None:
         assert self._envoy is not None

@@ -42,7 +42,7 @@ def explain(
             emit(told, output)
         return
     body = _body(data)
-    headers = dict(_header(text) for text in header)
+    headers = [_header(text) for text in header]
     told, problems = explain_request(
         paths, method or ("POST" if body else "GET"), url, headers, body, bind, controllers=controller_name
     )

@@ -4,15 +4,19 @@ The native module does this while the body arrives (`native/src/request.rs`); he
 Multipart bodies are not taken apart: it is said that the gateway would read them.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from gwanmun import ir
+from gwanmun.explain.headers import Headers, value_of, values_of, with_value
+from gwanmun.explain.scan import model_in
 
 _UNMEANT = ("", "application/x-www-form-urlencoded", "text/plain")
 """Content types that clients send without meaning it; the first byte decides."""
+
+_STREAMS = ("application/grpc", "application/connect+")
+"""Content types of streams, whose messages may be JSON."""
+
+_SPACE = " \t\n\f\r"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,48 +30,47 @@ class BodyReading:
     refused: str = ""
 
 
-def read_body(headers: Mapping[str, str], body: bytes, settings: ir.InferenceSettings) -> BodyReading:
+def with_one_model(headers: Headers, header: str) -> Headers:
+    """The headers with the first model alone, where a client names several."""
+    values = values_of(headers, header)
+    return with_value(headers, header, values[0].strip(_SPACE)) if len(values) > 1 else headers
+
+
+def read_body(method: str, headers: Headers, body: bytes, settings: ir.InferenceSettings) -> BodyReading:
     """What is known of the model; a client's own header wins, and then the body is not looked at."""
     header = settings.model_header
-    if len(body) > settings.max_request_bytes:
-        return BodyReading(refused=f"413: the body has more than {settings.max_request_bytes} bytes")
-    if headers.get(header, "").strip():
-        return BodyReading(facts=(f"{header}: {headers[header]} (sent by the client)",))
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    too_large = BodyReading(refused=f"413: the body has more than {settings.max_request_bytes} bytes")
+    is_too_large = len(body) > settings.max_request_bytes
+    sent = value_of(headers, header).strip(_SPACE)
+    if sent:
+        return too_large if is_too_large else BodyReading(facts=(f"{header}: {sent} (sent by the client)",))
+    if method != "POST":
+        return BodyReading(
+            facts=(f"the body is not read: the model is taken from those of POST, not {method}",) if body else ()
+        )
+    kind = value_of(headers, "content-type").partition(";")[0].strip(_SPACE).lower()
     if kind == "multipart/form-data":
         return BodyReading(facts=("the form's field model is read by the gateway, not here: give the header to explain it",))
-    if kind not in _UNMEANT and not (kind == "application/json" or kind.endswith("+json")):
+    if kind in _UNMEANT:
+        text = body.lstrip(_SPACE.encode())
+        if text and not text.startswith(b"{"):
+            return BodyReading()
+        if not text:
+            return too_large if is_too_large else BodyReading()
+    elif not _is_json(kind):
         return BodyReading()
-    if kind in _UNMEANT and not body.lstrip().startswith(b"{"):
-        return BodyReading()
-    encoding = headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
+    encoding = value_of(headers, "content-encoding").strip(_SPACE)
+    if body and encoding.lower() not in ("", "identity"):
         return BodyReading(refused=f"415: a body with the content-encoding {encoding} is not read; the header {header} is")
-    return _from_json(body, header)
+    return too_large if is_too_large else _from_json(body, header)
+
+
+def _is_json(kind: str) -> bool:
+    return (kind == "application/json" or kind.endswith("+json")) and not kind.startswith(_STREAMS)
 
 
 def _from_json(body: bytes, header: str) -> BodyReading:
-    if not body:
-        return _without("the request body is empty")
-    try:
-        pairs = json.loads(body, object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
-        return _without(f"the request body is not valid JSON ({error})")
-    models = [value for name, value in pairs if name == "model"] if isinstance(pairs, _Pairs) else []
-    match models:
-        case []:
-            return _without('the request body has no top-level "model"')
-        case [str(model)] if model and model == model.strip():
-            return BodyReading(model, (f"{header}: {model} (read from the body)",))
-        case [_]:
-            return _without('"model" in the request body is not a usable name')
-        case _:
-            return _without('"model" appears twice in the request body')
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object of JSON with the keys that it repeats."""
-
-
-def _without(problem: str) -> BodyReading:
-    return BodyReading(facts=(f"{problem}, so no model is known",), problem=problem)
+    model, problem = model_in(body)
+    if model is None:
+        return BodyReading(facts=(f"{problem}, so no model is known",), problem=problem)
+    return BodyReading(model, (f"{header}: {model} (read from the body)",))

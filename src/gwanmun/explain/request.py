@@ -1,47 +1,61 @@
 """`explain(model, request)`: the listener, host, rule and backends of a request, and of every other rule why not.
 
-The rules of matching are the Gateway API's, the order is the model's own: the first rule that matches is taken, exactly as
-the proxy does it. Nothing is sent.
+The rules of matching are the Gateway API's, the order is the model's own: the first rule that matches is taken, as the proxy
+does it (`tests/envoy/test_explain_agrees.py` compares them). Nothing is sent. Not known here: the headers that Envoy sets or
+removes before it looks for a route, such as `x-forwarded-for`, and TLS listeners that pass connections through.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import assert_never
-from urllib.parse import parse_qsl, urlsplit
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, assert_never
+from urllib.parse import urlsplit
 
 from gwanmun import ir
-from gwanmun.explain.body import BodyReading, read_body
+from gwanmun.explain.body import BodyReading, read_body, with_one_model
+from gwanmun.explain.headers import Headers, value_of, with_value
 from gwanmun.explain.match import mismatch
+from gwanmun.explain.path import normalized
 from gwanmun.names import ListenerKey, NamespacedName
+
+_AUTHORITY: Final = re.compile(r"(?P<host>.*?)\.?(:[0-9]+)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as a client would send it. `port` is the listener's port (443, not where it is bound on this machine);
-    None takes the scheme's. Header names are in lower case."""
+    """A request as a client would send it. `server` is where it connects to, and what it names to TLS: the URL's host; `host`
+    is the host that it asks for, another where it sends the header. `path` and `query` are as they are sent. `port` is the
+    listener's port (443, not where it is bound on this machine); None takes the scheme's. `model` is for one whose model is
+    known, however it came."""
 
     method: str
     scheme: str
+    server: str
     host: str
     path: str
-    query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    headers: Headers = ()
     body: bytes = b""
     port: int | None = None
+    model: str = ""
 
     @classmethod
-    def of(cls, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> "Request":
+    def of(cls, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> "Request":
         """From a URL such as `https://inference.example.com/v1/models`. ValueError where it is none."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f'"{url}" is not a URL such as https://inference.example.com/v1/chat/completions')
+        sent = tuple((name.lower(), value) for name, value in headers)
+        hosts = [value for name, value in sent if name == "host"]
         return cls(
             method=method.upper(),
             scheme=parts.scheme,
-            host=parts.hostname.lower(),
+            server=_host_of(parts.hostname),
+            host=_host_of(",".join(hosts) if hosts else parts.hostname),
             path=parts.path or "/",
-            query=tuple(parse_qsl(parts.query, keep_blank_values=True)),
-            headers={name.lower(): value for name, value in headers.items()},
+            query=parts.query,
+            headers=tuple(one for one in sent if one[0] != "host"),
             body=body,
             port=parts.port,
         )
@@ -56,6 +70,34 @@ class Request:
     @property
     def effective_port(self) -> int:
         return self.port or (443 if self.scheme == "https" else 80)
+
+    @property
+    def listener_host(self) -> str:
+        """By what a listener is chosen: the name given to TLS, which is none for an address; without TLS the host asked for."""
+        if self.scheme == "http":
+            return self.host
+        return "" if _is_address(self.server) else self.server
+
+
+def _host_of(authority: str) -> str:
+    """As host names of routes are compared: without port, without the dot at the end."""
+    found = _AUTHORITY.fullmatch(authority.lower())
+    return found["host"] if found else authority
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class Served(NamedTuple):
+    """What the access log knows of a request beside method and URL: the rule that took it, and its model."""
+
+    rule: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,38 +138,48 @@ class Explanation:
         return next((verdict.rule for verdict in self.verdicts if not verdict.why_not), None)
 
 
-def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True, taken_by: str = "") -> Explanation:
+def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True, served: Served | None = None) -> Explanation:
     """What the gateway does with a request. `reads_bodies` is False where the native module is missing.
 
-    `taken_by` is for a request of which the rule is known but not the listener: that of the first listener which gives it to
-    that rule, whatever the request's scheme and port. Where none does it is as good as absent.
+    Of one that was `served` the rule is known but not the listener: it is that of the first listener which gives it to that
+    rule, whatever the request's scheme and port. Where none does this is as good as absent.
     """
-    for port, scheme in _doors(model) if taken_by else ():
-        explanation = explain(model, replace(request, port=port, scheme=scheme), reads_bodies=reads_bodies)
-        if explanation.rule == taken_by:
-            return explanation
+    if served is not None:
+        request = replace(request, model=served.model)
+        for port, scheme in _doors(model):
+            explanation = explain(model, replace(request, port=port, scheme=scheme), reads_bodies=reads_bodies)
+            if explanation.rule == served.rule:
+                return explanation
     found = list(_listeners(model, request))
     if not found:
         return Explanation(_nobody_listens(model, request))
-    gateway, listener = found[0]
-    facts = [f"also listening for it: {other.key} of Gateway {key}" for key, other in found[1:]]
+    gateway, listener, inference = found[0]
+    facts = [f"also listening for it: {other.key} of Gateway {key}" for key, other, _ in found[1:]]
     known = Explanation("", gateway=gateway.key, listener=listener.key, facts=tuple(facts))
+    path = normalized(request.path)
+    if path is None:
+        return replace(known, outcome=f"400: the path {request.path} is none that HTTP allows")
+    if path != request.path:
+        facts.append(f"path {path}, as the gateway normalizes {request.path}")
+    request, reading = _read(replace(request, path=path), inference, reads_bodies=reads_bodies)
+    known = replace(known, facts=(*facts, *reading.facts))
+    if reading.refused:
+        return replace(known, outcome=reading.refused)
     domain = _most_specific(listener.hosts, request.host)
     misdirected = _most_specific(listener.misdirected, request.host)
     if misdirected and len(misdirected) > len(domain or ""):
         return replace(known, outcome=f"421: {misdirected} belongs to another listener of this port")
     if domain is None or not listener.hosts[domain].rules:  # a listener's own host is there even without rules
         there = ", ".join(name for name, host in listener.hosts.items() if host.rules) or "none"
-        return replace(known, outcome=f"404: no route has the host {request.host}; there are {there}")
-    reading = _read_body(request, listener.inference, reads_bodies=reads_bodies)
-    known = replace(known, host=domain, facts=(*facts, *reading.facts))
-    if reading.refused:
-        return replace(known, outcome=reading.refused)
-    request = _with_model(request, listener.inference, reading)
+        return replace(known, outcome=_unrouted(f"no route has the host {request.host}; there are {there}", reading))
+    known = replace(known, host=domain)
     taken, verdicts = _judge(listener.hosts[domain], request)
     known = replace(known, verdicts=verdicts)
     if taken is None:
-        return replace(known, outcome=_unmatched(request, listener, reading, domain, len(verdicts)))
+        model_sent = value_of(request.headers, inference.model_header) if inference is not None else ""
+        model_named = f" with the model {model_sent}" if model_sent else ""
+        nothing = f"none of the {len(verdicts)} rules of host {domain} matches{model_named}"
+        return replace(known, outcome=_unrouted(nothing, reading))
     return replace(known, outcome=_outcome(taken), shares=tuple(_shares(model, taken.action)))
 
 
@@ -140,8 +192,9 @@ def _doors(model: ir.Model) -> Iterator[tuple[int, str]]:
                     yield port.number, "https" if listener.tls else "http"
 
 
-def _listeners(model: ir.Model, request: Request) -> Iterator[tuple[ir.Gateway, ir.HttpListener]]:
-    """HTTP listeners on the request's port and scheme that take its host; of one port the most specific alone."""
+def _listeners(model: ir.Model, request: Request) -> Iterator[tuple[ir.Gateway, ir.HttpListener, ir.InferenceSettings | None]]:
+    """HTTP listeners on the request's port and scheme that take its host; of one port the most specific alone. With how
+    they read bodies: those of a port without TLS are one to Envoy, and read them if any does."""
     for gateway in model.gateways.values():
         for port in gateway.ports:
             if port.number != request.effective_port:
@@ -151,9 +204,11 @@ def _listeners(model: ir.Model, request: Request) -> Iterator[tuple[ir.Gateway, 
                 for listener in port.listeners
                 if isinstance(listener, ir.HttpListener) and (listener.tls is not None) == (request.scheme == "https")
             }
-            name = _most_specific(candidates, request.host)
+            name = _most_specific(candidates, request.listener_host)
             if name is not None:
-                yield gateway, candidates[name]
+                chosen = candidates[name]
+                alike = candidates.values() if chosen.tls is None else (chosen,)
+                yield gateway, chosen, next((one.inference for one in alike if one.inference is not None), None)
 
 
 def _nobody_listens(model: ir.Model, request: Request) -> str:
@@ -180,29 +235,25 @@ def _most_specific(domains: "Mapping[str, object] | tuple[str, ...]", host: str)
     return "*" if "*" in domains else None
 
 
-def _read_body(request: Request, inference: ir.InferenceSettings | None, *, reads_bodies: bool) -> BodyReading:
+def _read(request: Request, inference: ir.InferenceSettings | None, *, reads_bodies: bool) -> tuple[Request, BodyReading]:
+    """What the module learns from the request, and the request as it leaves the module: its header names one model."""
     if inference is None or not inference.model_header:
-        return BodyReading()
+        return request, BodyReading()
+    if request.model:
+        return replace(request, headers=with_value(request.headers, inference.model_header, request.model)), BodyReading()
     if not reads_bodies:
-        return BodyReading(facts=("bodies are not read, since the native module is missing",) if request.body else ())
-    return read_body(request.headers, request.body, inference)
+        unread = ("bodies are not read, since the native module is missing",)
+        return request, BodyReading(facts=unread if request.body else ())
+    headers = with_one_model(request.headers, inference.model_header)
+    reading = read_body(request.method, headers, request.body, inference)
+    if reading.model is not None:
+        headers = with_value(headers, inference.model_header, reading.model)
+    return replace(request, headers=headers), reading
 
 
-def _with_model(request: Request, inference: ir.InferenceSettings | None, reading: BodyReading) -> Request:
-    """The request with the model's header, as the module sets it from the body where the client sent none."""
-    if inference is None or reading.model is None:
-        return request
-    return replace(request, headers={**request.headers, inference.model_header: reading.model})
-
-
-def _unmatched(request: Request, listener: ir.HttpListener, reading: BodyReading, domain: str, rules: int) -> str:
-    """What is answered where no rule takes the request; model APIs are told what is wrong with the model."""
-    if reading.problem:
-        return f"400: {reading.problem}, and none of the {rules} rules of host {domain} matches without a model"
-    model = request.headers.get(listener.inference.model_header) if listener.inference else None
-    if model is not None:
-        return f"404: none of the {rules} rules of host {domain} matches with the model {model}"
-    return f"404: none of the {rules} rules of host {domain} matches"
+def _unrouted(why: str, reading: BodyReading) -> str:
+    """What is answered where no rule takes the request; of a body that was to name a model it is said what is wrong."""
+    return f"400: {reading.problem}, and {why}" if reading.problem else f"404: {why}"
 
 
 def _judge(host: ir.Host, request: Request) -> tuple[ir.Rule | None, tuple[Verdict, ...]]:
