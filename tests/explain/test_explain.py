@@ -8,7 +8,9 @@ import pytest
 
 from gateway_class import GATEWAY_CLASS
 from gwanmun.api.load import load_text
-from gwanmun.explain import Explanation, Request, explain
+from gwanmun.explain import Door, Explanation, Request, explain
+from gwanmun.ir import Model
+from gwanmun.names import NamespacedName
 from gwanmun.resolve.model import resolve
 from gwanmun.resources import Snapshot, key_of
 
@@ -54,6 +56,13 @@ spec:
 """
 
 
+def model_of(manifests: str) -> Model:
+    loaded = load_text(BASE + manifests, "a.yaml")
+    assert not loaded.problems, loaded.problems
+    snapshot, _ = Snapshot().apply({key_of(item.object): item.object for item in loaded.objects})
+    return resolve(snapshot).model
+
+
 def asked(
     manifests: str,
     url: str = "http://one.example.com/",
@@ -64,11 +73,8 @@ def asked(
     **headers: str,
 ) -> Explanation:
     """What is told of a request with the headers `sent` and others, of which underscores are hyphens."""
-    loaded = load_text(BASE + manifests, "a.yaml")
-    assert not loaded.problems, loaded.problems
-    snapshot, _ = Snapshot().apply({key_of(item.object): item.object for item in loaded.objects})
     all_sent = [*sent, *((name.replace("_", "-"), value) for name, value in headers.items())]
-    return explain(resolve(snapshot).model, Request.of(method, url, all_sent, body))
+    return explain(model_of(manifests), Request.of(method, url, all_sent, body))
 
 
 def rule(match: str = "", backends: str = A, more: str = "") -> str:
@@ -202,11 +208,47 @@ def test_a_url_that_is_none() -> None:
             Request.of("GET", url, ())
 
 
-def test_a_port_of_this_machine_stands_for_the_listeners_port() -> None:
-    request = Request.of("GET", "http://one.example.com:8080/", ())
-    assert request.effective_port == 8080
-    assert request.via({8080: 80}).effective_port == 80
-    assert request.via({9090: 80}).effective_port == 8080
+GW, OTHER = NamespacedName("default", "gw"), NamespacedName("default", "other")
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "gateway"),
+    [
+        ("http://one.example.com:8080/", 80, None),
+        ("http://one.example.com:9090/", 9090, None),
+        ("http://one.example.com/", 80, None),
+        ("http://127.0.0.1:8080/", 80, GW),
+        ("http://127.0.0.2:8080/", 80, OTHER),
+        ("http://127.0.0.2/", 80, OTHER),
+        ("http://127.0.0.3:8080/", 80, None),
+        ("http://127.0.0.3:8443/", 443, OTHER),
+        ("http://[::1]:8443/", 443, None),
+    ],
+)
+def test_a_place_on_this_machine_stands_for_a_gateway_and_its_port(url: str, port: int, gateway: NamespacedName | None) -> None:
+    doors = [Door(GW, 80, "127.0.0.1", 8080), Door(OTHER, 80, "127.0.0.2", 8080), Door(OTHER, 443, "0.0.0.0", 8443)]
+    request = Request.of("GET", url, ()).via(doors)
+    assert (request.effective_port, request.gateway) == (port, gateway)
+
+
+SECOND = """
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: other}
+spec: {gatewayClassName: gwanmun, listeners: [{name: any, port: 80, protocol: HTTP}]}
+"""
+
+
+def test_of_two_gateways_on_one_port_the_address_decides() -> None:
+    manifests = SECOND + route(rule()) + route(rule(backends=B), name="s").replace("{name: gw}", "{name: other}")
+    model = model_of(manifests)
+    request = Request.of("GET", "http://127.0.0.2/", [("host", "one.example.com")])
+    told = explain(model, request.via([Door(GW, 80, "127.0.0.1", 80), Door(OTHER, 80, "127.0.0.2", 80)]))
+    assert (told.gateway, told.outcome, told.facts) == (OTHER, "forwarded by HTTPRoute default/s rule 0", ())
+    told = explain(model, request)
+    assert told.outcome == "forwarded by HTTPRoute default/r rule 0"
+    assert told.facts == ("also listening for it: Gateway default/other#any of Gateway default/other",)
 
 
 def test_what_the_gateway_answers_itself() -> None:
@@ -318,9 +360,7 @@ def test_compressed_and_large_bodies() -> None:
 
 
 def test_without_the_module_no_body_is_read() -> None:
-    loaded = load_text(BASE + MODELS, "a.yaml")
-    snapshot, _ = Snapshot().apply({key_of(item.object): item.object for item in loaded.objects})
     request = Request.of("POST", CHAT, (), b'{"model": "gpt-4"}')
-    told = explain(resolve(snapshot).model, request, reads_bodies=False)
+    told = explain(model_of(MODELS), request, reads_bodies=False)
     assert told.outcome.startswith("404: none of the 2 rules")
     assert told.facts == ("bodies are not read, since the native module is missing",)

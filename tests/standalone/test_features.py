@@ -572,6 +572,21 @@ async def test_explain_of_a_live_gateway_knows_its_ports(world: World) -> None:
     assert told["shares"][0]["backend"] == "default/named"
 
 
+async def test_explain_of_two_gateways_on_one_port_goes_by_the_address(tmp_path: Path) -> None:
+    port = free_port()
+    async with simulated(SimSpec("one", "echo"), SimSpec("two", "echo")) as servers:
+        texts = {
+            name: gateway(port, name=name) + backend(name, server.port) + route(name, to(name), parent=name)
+            for name, server in zip(("one", "two"), servers, strict=True)
+        }
+        async with served(tmp_path / "manifests", {"class": CLASS, **texts}, port=port, address="127.0.3.10") as both:
+            for address, name in {"127.0.3.10": "one", "127.0.3.11": "two"}.items():
+                await both.at(port, address=address).answers(by=name)
+                url, headers = f"http://{address}:{port}/", [("Host", "a.example.com")]
+                told, _ = await asyncio.to_thread(explain_request, [both.folder], "GET", url, headers, b"", ())
+                assert (told["outcome"], told["facts"]) == (f"forwarded by HTTPRoute default/{name} rule 0", [])
+
+
 @pytest.mark.native
 async def test_explain_of_a_live_gateway_is_given_headers_and_body_as_they_are(world: World) -> None:
     url = f"{world.served.url}{CHAT}"

@@ -27,7 +27,7 @@ from gwanmun.app.control import control_server
 from gwanmun.app.errors import UserError
 from gwanmun.app.explaining import explanation_document
 from gwanmun.app.pipeline import Picture, Pipeline, PipelineOptions
-from gwanmun.explain import Request, Served, explain
+from gwanmun.explain import Door, Request, Served, explain
 from gwanmun.infra.bootstrap import BootstrapOptions, bootstrap
 from gwanmun.infra.bound import Bindings, read_bindings, write_bindings
 from gwanmun.infra.ending import down
@@ -194,8 +194,13 @@ class Standalone:
         if self._picture is None:
             raise ValueError("the gateway has not read its manifests yet")
         model = self._picture.resolution.model
-        ports = {bound.port: key.port for key, each in self._picture.ports.bindings.items() for bound in each}
-        told = explain(model, request.via(ports), reads_bodies=self.has_module, served=served)
+        doors = [
+            Door(key.gateway, key.port, bound.address, bound.port)
+            for key, each in self._picture.ports.bindings.items()
+            for bound in each
+            if key.transport == "tcp"
+        ]
+        told = explain(model, request.via(doors), reads_bodies=self.has_module, served=served)
         return explanation_document(told)
 
     async def _end_envoy(self, error: type[BaseException] | None, *_: object) -> None:

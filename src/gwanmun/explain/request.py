@@ -7,7 +7,7 @@ removes before it looks for a route, such as `x-forwarded-for`, and TLS listener
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, assert_never
 from urllib.parse import urlsplit
@@ -22,12 +22,28 @@ from gwanmun.names import ListenerKey, NamespacedName
 _AUTHORITY: Final = re.compile(r"(?P<host>.*?)\.?(:[0-9]+)?", re.DOTALL)
 
 
+class Door(NamedTuple):
+    """Where the port of a Gateway is bound on this machine."""
+
+    gateway: NamespacedName
+    port: int
+    address: str
+    bound: int
+
+    def is_at(self, host: str) -> bool:
+        """Whether connections to that host come here; False for a name, which says nothing of it."""
+        if not _is_address(host):
+            return False
+        mine, asked = ipaddress.ip_address(self.address), ipaddress.ip_address(host)
+        return mine == asked or (mine.is_unspecified and mine.version == asked.version)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request as a client would send it. `server` is where it connects to, and what it names to TLS: the URL's host; `host`
     is the host that it asks for, another where it sends the header. `path` and `query` are as they are sent. `port` is the
     listener's port (443, not where it is bound on this machine); None takes the scheme's. `model` is for one whose model is
-    known, however it came."""
+    known, however it came, `gateway` for one that is known to be sent to that Gateway."""
 
     method: str
     scheme: str
@@ -39,6 +55,7 @@ class Request:
     body: bytes = b""
     port: int | None = None
     model: str = ""
+    gateway: NamespacedName | None = None
 
     @classmethod
     def of(cls, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> "Request":
@@ -60,12 +77,15 @@ class Request:
             port=parts.port,
         )
 
-    def via(self, ports: Mapping[int, int]) -> "Request":
-        """The request as it reaches the Gateway where it is sent to a port of this machine: `ports` maps those that are
-        bound here to the listeners' own."""
-        if self.port is None or self.port not in ports:
-            return self
-        return replace(self, port=ports[self.port])
+    def via(self, doors: Sequence[Door]) -> "Request":
+        """The request as it reaches a Gateway on this machine: by the port that is bound here or by the listener's own, and
+        where the URL names an address, by that."""
+        port = self.effective_port
+        here = [door for door in doors if door.bound == port] or [door for door in doors if door.port == port]
+        chosen = [door for door in here if door.is_at(self.server)]
+        if chosen:
+            return replace(self, port=chosen[0].port, gateway=chosen[0].gateway)
+        return replace(self, port=here[0].port) if here else self
 
     @property
     def effective_port(self) -> int:
@@ -145,7 +165,7 @@ def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True, ser
     rule, whatever the request's scheme and port. Where none does this is as good as absent.
     """
     if served is not None:
-        request = replace(request, model=served.model)
+        request = replace(request, model=served.model, gateway=None)
         for port, scheme in _doors(model):
             explanation = explain(model, replace(request, port=port, scheme=scheme), reads_bodies=reads_bodies)
             if explanation.rule == served.rule:
@@ -154,7 +174,7 @@ def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True, ser
     if not found:
         return Explanation(_nobody_listens(model, request))
     gateway, listener, inference = found[0]
-    facts = [f"also listening for it: {other.key} of Gateway {key}" for key, other, _ in found[1:]]
+    facts = [f"also listening for it: {other.key} of Gateway {one.key}" for one, other, _ in found[1:]]
     known = Explanation("", gateway=gateway.key, listener=listener.key, facts=tuple(facts))
     path = normalized(request.path)
     if path is None:
@@ -197,7 +217,7 @@ def _listeners(model: ir.Model, request: Request) -> Iterator[tuple[ir.Gateway, 
     they read bodies: those of a port without TLS are one to Envoy, and read them if any does."""
     for gateway in model.gateways.values():
         for port in gateway.ports:
-            if port.number != request.effective_port:
+            if port.number != request.effective_port or request.gateway not in (None, gateway.key):
                 continue
             candidates = {
                 listener.hostname: listener
