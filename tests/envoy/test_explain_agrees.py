@@ -161,6 +161,8 @@ MODELS = [["m2", "m1"], ["m1", "m2"], ["x", "m1"], ["", "m1"], ["m1,m2"], []]
 AFTER_THE_MODEL = [
     b', "model": "m1"', b', "x": NaN', b', "x": Infinity', b', "x": 01', b', "x": 1.', b', "x": -1.5E+7', b', "x": .5',
     b', "x": "\\x"', b', "x": "\xff\n\\u12"', b', "\\x": 1', b', "\xff": 1', b",", b', "x": [1,]', b', "x": truE', b", x: 1",
+    b', "x": [1 , "a\\q" ,null, [2,{"y": [3,4]}], 5]', b', "x": [1 2, 3]', b', "x": [1,, 2]', b', "x": [1,2}',
+    b', "x": ["model", "m2"]',
     b', \x0b"x": 1', b', "x": "%s"' % (b"y" * LIMIT),
 ]  # fmt: skip
 NAMES = [
@@ -244,7 +246,21 @@ PIECES = [
 ASKED = ["a", "q", "empty", "=", "&", "1", "b", "%20", "+", "c", "/.."]
 TOKENS = [b"{", b"}", b"[", b"]", b":", b",", b" ", b'"model":', b'"m1"', b'"x":', b"1", b"-0.5e1", b"null", b"NaN", b'"\\x"']
 KEYS = [b'"model"', b'"mod\\u0065l"', b'"x"', b'"\\q"']
-VALUES = [b'"m1"', b'"m2"', b"1", b"[]", b'{"model": 1}', b"nul", b'"\\u006d1"', b'"\\ud800"', b'"\\q"', b"-", b"1e5"]
+VALUES = [
+    b'"m1"',
+    b'"m2"',
+    b"1",
+    b"[]",
+    b'{"model": 1}',
+    b"nul",
+    b'"\\u006d1"',
+    b'"\\ud800"',
+    b'"\\q"',
+    b"-",
+    b"1e5",
+    b"[1, 2 ,3]",
+    b"[1,]",
+]
 HEADERS = [
     JSON, ("content-type", "text/plain"), ("x", "1"), ("x", "2"), ("x", "5"), ("x", "3,4"), ("accept", "p"), ("accept", "q"),
     (X_MODEL, "m1"), (X_MODEL, "m2"), (X_MODEL, ""),

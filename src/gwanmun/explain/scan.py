@@ -12,17 +12,13 @@ _MAX_DEPTH: Final = 1024
 _LONGEST: Final = 1024
 """Bytes of a name."""
 
-_TOKEN: Final = re.compile(
-    rb"""
-    [ \n\r\t]*+ (?:
-      (?P<mark> [\[\]{}:,] )
-    | " (?P<text> (?: [^"\\]++ | \\. )*+ ) "
-    | (?P<scalar> -? (?: 0 | [1-9][0-9]*+ ) (?: \.[0-9]++ )? (?: [eE][+-]?[0-9]++ )? | true | false | null )
-    | (?P<end> \Z )
-    )
-    """,
-    re.DOTALL | re.VERBOSE,
-)
+_SPACE: Final = rb"[ \n\r\t]*+"
+_TEXT: Final = rb'"(?P<text>(?:[^"\\]++|\\.)*+)"'
+_SCALAR: Final = rb"(?P<scalar>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null)"
+_TOKEN: Final = re.compile(_SPACE + rb"(?:(?P<mark>[][{}:,])|" + _TEXT + rb"|" + _SCALAR + rb"|(?P<end>\Z))", re.DOTALL)
+_ELEMENTS: Final = re.compile(rb"(?:" + _SPACE + rb"(?:" + _TEXT + rb"|" + _SCALAR + rb")" + _SPACE + rb",)*+", re.DOTALL)
+"""What is simple in an array, each with its comma: prompts may be arrays of millions of tokens."""
+
 _PIECE: Final = re.compile(rb'(?P<plain>[^\\\x00-\x1f]++)|(?P<units>(?:\\u[0-9a-fA-F]{4})++)|\\(?P<short>["\\/bfnrt])')
 _SHORT: Final = dict(zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True))
 
@@ -71,6 +67,9 @@ def _models(body: bytes) -> Iterator[_Text | None]:
     wanted = "value"
     is_model = False
     while True:
+        elements = _ELEMENTS.match(body, at) if wanted in _BEFORE_VALUE and opened[-1:] == [b"["] else None
+        if elements is not None and elements.end() > at:
+            at, wanted = elements.end(), "value"
         token = _TOKEN.match(body, at)
         if token is None:
             raise _NotJsonError(f"unexpected text at byte {at}")
@@ -80,7 +79,7 @@ def _models(body: bytes) -> Iterator[_Text | None]:
             if wanted != "end":
                 raise _NotJsonError(f"unexpected end at byte {at}")
             return
-        begins_value = wanted in ("value", "first element") and mark not in (b"]", b"}", b":", b",")
+        begins_value = wanted in _BEFORE_VALUE and mark not in (b"]", b"}", b":", b",")
         if begins_value and is_model:
             yield _unescaped(token["text"], start) if kind == "text" else None
         if begins_value and mark in (b"[", b"{"):
@@ -104,6 +103,7 @@ def _models(body: bytes) -> Iterator[_Text | None]:
             raise _NotJsonError(f"unexpected text at byte {start}")
 
 
+_BEFORE_VALUE: Final = ("value", "first element")
 _PAIRS: Final = {b"{": b"}", b"[": b"]"}
 _CLOSING: Final = {("after", b"}"), ("after", b"]"), ("first key", b"}"), ("first element", b"]")}
 
