@@ -10,8 +10,8 @@ import pytest
 from gateway_class import GATEWAY_CLASS
 from gwanmun.api.load import load_text
 from gwanmun.explain import Door, Explanation, Request, explain
-from gwanmun.ir import Model
-from gwanmun.names import NamespacedName
+from gwanmun.ir import Gateway, Host, HttpListener, HttpMatch, Model, Port, Respond, Rule, TlsTermination
+from gwanmun.names import ListenerKey, MatchKey, NamespacedName, ObjectKey, RuleKey
 from gwanmun.resolve.model import resolve
 from gwanmun.resources import Snapshot, key_of
 
@@ -157,6 +157,27 @@ def test_the_header_host_counts_more_than_the_urls() -> None:
     told = asked(route(rule()), "http://127.0.0.1/", sent=[("Host", "One.example.com:8080")])
     assert (told.outcome, told.host) == ("forwarded by HTTPRoute default/r rule 0", "one.example.com")
     assert asked(route(rule()), sent=[("Host", "other.org")]).outcome.startswith("404: no route has the host other.org")
+
+
+def test_with_tls_the_name_in_the_url_finds_the_listener_and_the_header_the_host() -> None:
+    def listener(name: str, host: str, other: str) -> HttpListener:
+        key = ListenerKey(ObjectKey("gateway.networking.k8s.io", "Gateway", *GW), name)
+        return HttpListener(key, host, {host: Host(host, (serving,))}, TlsTermination(()), misdirected=(other,))
+
+    serving = Rule(
+        MatchKey(RuleKey(ObjectKey("gateway.networking.k8s.io", "HTTPRoute", "default", "r"), 0), 0), HttpMatch(), Respond(202)
+    )
+    both = (listener("a", "a.example.com", "*.example.com"), listener("wild", "*.example.com", "a.example.com"))
+    model = Model({GW: Gateway(GW, (Port(443, "tcp", both),))})
+
+    def told(url: str, host: str) -> str:
+        return explain(model, Request.of("GET", url, [("host", host)])).outcome[:4]
+
+    assert told("https://a.example.com/", "a.example.com") == "202:"
+    assert told("https://a.example.com/", "b.example.com") == "421:"
+    assert told("https://b.example.com/", "a.example.com:443") == "421:"
+    assert told("https://b.example.com/", "c.example.com") == "202:"
+    assert told("https://127.0.0.1/", "a.example.com") == "no l"  # without a name nobody listens
 
 
 def test_of_several_rules_that_match_the_specs_precedence_decides() -> None:

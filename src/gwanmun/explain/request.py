@@ -185,10 +185,9 @@ def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True, ser
     known = replace(known, facts=(*facts, *reading.facts))
     if reading.refused:
         return replace(known, outcome=reading.refused)
-    domain = _most_specific(listener.hosts, request.host)
-    misdirected = _most_specific(listener.misdirected, request.host)
-    if misdirected and len(misdirected) > len(domain or ""):
-        return replace(known, outcome=f"421: {misdirected} belongs to another listener of this port")
+    domain = _most_specific((*listener.hosts, *listener.misdirected), request.host)
+    if domain in listener.misdirected and domain not in listener.hosts:
+        return replace(known, outcome=f"421: {domain} belongs to another listener of this port")
     if domain is None or not listener.hosts[domain].rules:  # a listener's own host is there even without rules
         there = ", ".join(name for name, host in listener.hosts.items() if host.rules) or "none"
         return replace(known, outcome=_unrouted(f"no route has the host {request.host}; there are {there}", reading))
