@@ -16,15 +16,28 @@ from gwanmun.infra.rundir import AlreadyRunningError, EnvoyProcess, Lock, RunDir
 
 def test_the_same_folder_has_the_same_directory(runtime: Path, tmp_path: Path, monkeypatch) -> None:
     environ = {"XDG_RUNTIME_DIR": str(runtime)}
-    (tmp_path / "My Models").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "My Models")
+    (tmp_path / "My Models" / "below").mkdir(parents=True)
     found = run_directory(tmp_path / "My Models", environ)
-    monkeypatch.chdir(tmp_path)
-    assert run_directory(Path("My Models"), environ).path == run_directory(Path("link"), environ).path == found.path
+    monkeypatch.chdir(tmp_path / "My Models" / "below")
+    for named in ("..", "../../My Models", "../below/../.", str(tmp_path / "My Models/")):
+        assert run_directory(Path(named), environ).path == found.path
     assert run_directory(tmp_path, environ).path != found.path
     assert found.path.parent == runtime / "gwanmun"
     assert found.name.startswith("my-models-")
     assert found.path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_has_the_same_directory_wherever_it_leads(runtime: Path, tmp_path: Path) -> None:
+    environ, link = {"XDG_RUNTIME_DIR": str(runtime)}, tmp_path / "current"
+    found = set()
+    for version in ("1", "2"):
+        (tmp_path / version / "below").mkdir(parents=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / version / "below")
+        found.add(run_directory(link, environ).path)
+        # What `..` means behind a link is what the kernel says.
+        assert run_directory(link / ".." / "below", environ).path == run_directory(tmp_path / version / "below", environ).path
+    assert len(found) == 1
 
 
 def test_without_a_runtime_directory_the_home_is_used(runtime: Path, tmp_path: Path) -> None:

@@ -149,6 +149,34 @@ async def test_a_second_one_is_told_of_the_first(tmp_path: Path) -> None:
         assert f"already serves {first.manifests} (process {first.command.process.pid})" in second.text
 
 
+async def test_a_link_that_is_named_is_followed_wherever_it_leads(tmp_path: Path) -> None:
+    """As releases are switched (`ln -sfn 2 current`), and as a kubelet swaps the `..data` of a volume."""
+    async with folder(tmp_path) as (manifests, port):
+        manifests.rename(tmp_path / "..1")
+        volume, link = tmp_path, tmp_path / "manifests"
+        first = (tmp_path / "..1" / "a.yaml").read_text()
+        (tmp_path / "..2").mkdir()
+        (tmp_path / "..2" / "a.yaml").write_text(first.replace("a.example.com", "b.example.com"))
+        link.symlink_to("..1")
+        (volume / "..data").symlink_to("..1")
+        (volume / "gw.yaml").symlink_to("..data/a.yaml")
+        for named, swapped in ((link, link), (volume / "gw.yaml", volume / "..data")):
+            async with running("up", str(named), "--address", ADDRESS, "--drain-seconds", "0") as up:
+                await up.says("Envoy serves")
+                (volume / "..next").symlink_to("..2")
+                (volume / "..next").rename(swapped)
+                async with Load(Target(ADDRESS, port, http_request("GET", "b.example.com", "/"))) as tally:
+                    await until(lambda: tally.statuses[200] > 0, lambda: up.text)
+                async with running("status", str(named)) as status, running("up", str(named)) as second:
+                    assert await status.ended() == 0, status.text
+                    assert await second.ended() == 2
+                assert "already serves" in second.text
+                async with running("down", str(named)) as down:
+                    assert await down.ended() == 0
+                assert "ended gwanmun" in down.text
+                assert await up.ended() == 0
+
+
 async def test_killed_outright_it_leaves_envoy_serving_for_the_next(tmp_path: Path) -> None:
     async with folder(tmp_path) as (manifests, port):
         async with running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as first:

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from gwanmun.app.errors import UserError
 from gwanmun.explain import Request as ExplainedRequest
 from gwanmun.explain import Served
-from gwanmun.infra.rundir import run_directory
+from gwanmun.infra.rundir import named_path, run_directory
 
 SOCKET = "control.sock"
 _LONG_POLL_S = 30.0
@@ -131,7 +131,7 @@ class ControlClient:
     @classmethod
     def of(cls, paths: Sequence[Path]) -> "ControlClient":
         """The one that serves these paths: the first names the run directory."""
-        return cls(run_directory(paths[0], os.environ, make=False).path / SOCKET, str(paths[0]))
+        return cls(run_directory(paths[0], os.environ, make=False).path / SOCKET, str(named_path(paths[0])))
 
     async def ask(self, method: str, path: str, *, content: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
         # A unix socket: no authorities to read (which takes longer than the call), no proxy to ask.

@@ -47,7 +47,7 @@ def explain_request(
 
     in_cluster = is_cluster(paths)
     if not bind and not controllers and not in_cluster:
-        client = ControlClient.of([path.resolve() for path in paths])
+        client = ControlClient.of(paths)
         known = served._asdict() if served is not None else None
         asked = {"method": method, "url": url, "headers": headers, "body": b64encode(body).decode(), "served": known}
         with contextlib.suppress(NotRunningError):
@@ -68,7 +68,7 @@ def served_request(paths: Sequence[Path], request_id: str) -> dict[str, Any] | N
     `log` entry, and the `explanation` of such a request today. None where the log knows none of that id."""
     if is_cluster(paths):
         raise UserError("requests that a cluster has served are in the logs of its proxies; look for the id there")
-    entry = find_request(run_directory(paths[0].resolve(), os.environ, make=False).path / "access.log", request_id)
+    entry = find_request(run_directory(paths[0], os.environ, make=False).path / "access.log", request_id)
     if entry is None:
         return None
     return {"outcome": _what_became_of(entry), "log": entry, "explanation": _explained_again(paths, entry)}

@@ -31,7 +31,7 @@ def folder_configuration(
     """By kind of resource; and what is wrong with the files, which a running gateway says itself. UserError for what is
     asked wrongly."""
     in_cluster = is_cluster(paths)
-    client = ControlClient.of([path.resolve() for path in paths])
+    client = ControlClient.of(paths)
     try:
         if not bind and not controllers and not in_cluster:
             with contextlib.suppress(NotRunningError):

@@ -13,6 +13,7 @@ def down(paths: Folders) -> None:
     For example: gwanmun down manifests/
     """
     from gwanmun.app.standalone import end
+    from gwanmun.infra.rundir import named_path
 
-    for line in asyncio.run(end(tuple(path.resolve() for path in paths), tell=typer.echo)):
+    for line in asyncio.run(end(tuple(map(named_path, paths)), tell=typer.echo)):
         typer.echo(line)

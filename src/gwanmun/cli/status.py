@@ -48,7 +48,7 @@ def _show_cluster(paths: Paths, watch: bool, names: list[str], output: Format) -
 async def _show(paths: Paths, watch: bool, output: Format) -> None:
     from gwanmun.app.control import ControlClient
 
-    client = ControlClient.of(tuple(path.resolve() for path in paths))
+    client = ControlClient.of(paths)
     state = await client.status()
     _print(state, output)
     while watch:

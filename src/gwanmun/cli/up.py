@@ -33,10 +33,11 @@ def up(
     from gwanmun.app.logs import configure_logs
     from gwanmun.app.standalone import Standalone, StandaloneOptions
     from gwanmun.cli.progress import Teller, log_line, print_line
+    from gwanmun.infra.rundir import named_path
 
     configure_logs(log_format)
     options = StandaloneOptions(
-        paths=tuple(path.resolve() for path in paths),
+        paths=tuple(map(named_path, paths)),
         address=address,
         zone=zone,
         bindings=bindings_of(bind),

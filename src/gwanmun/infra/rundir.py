@@ -160,13 +160,21 @@ def _holder_in(descriptor: int) -> tuple[int, float]:
         return 0, 0  # it has only just taken it
 
 
+def named_path(path: Path) -> Path:
+    """The absolute path of what is named. Links in it stay: they may lead elsewhere later, as those of ConfigMap volumes and
+    of `current -> releases/7` do. Only what comes before a `..` is looked up, since what that means depends on it."""
+    parts = path.absolute().parts
+    after = len(parts) - parts[::-1].index("..") if ".." in parts else 0
+    return Path(*parts[:after]).resolve().joinpath(*parts[after:]) if after else Path(*parts)
+
+
 def run_directory(folder: Path, environ: Mapping[str, str], *, make: bool = True) -> RunDir:
-    """The run directory of a folder: always the same one for the same folder and user. Made if need be, unless `make` is
-    False; then it may not be there.
+    """The run directory of a folder: always the same one for the same path and user, wherever links in the path lead. Made if
+    need be, unless `make` is False; then it may not be there.
 
     Raises RunDirError where it would not be ours alone.
     """
-    absolute = folder.resolve()
+    absolute = named_path(folder)
     digest = hashlib.sha256(os.fsencode(absolute)).hexdigest()[:12]
     name = f"{re.sub('[^a-z0-9]+', '-', absolute.name.lower())[:16].strip('-')}-{digest}".lstrip("-")
     base = _base(environ, name)
