@@ -185,8 +185,42 @@ def test_a_link_in_circles_or_to_nothing_harms_nobody(tmp_path: Path) -> None:
     (tmp_path / "nothing.yaml").symlink_to("not-there")
     changes = FolderProvider([tmp_path]).scan()
     assert said(changes) == {"one": "1"}
-    assert len(changes.problems) == 1  # the circle
+    assert [problem.source for problem in changes.problems if isinstance(problem, SourceProblem)] == [
+        str(tmp_path / "circle.yaml"),
+        str(tmp_path / "nothing.yaml"),
+    ]
     assert "cannot be read" in messages(changes)[0]
+    assert "is not there" in messages(changes)[1]
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "below"])
+def test_what_a_link_led_to_stays_in_force_while_it_leads_nowhere(tmp_path: Path, what: str) -> None:
+    root, target = tmp_path / "root", tmp_path / "target"
+    (root / "sub").mkdir(parents=True)
+    target.mkdir()
+    (target / "a.yaml").write_text(config("one"))
+    links = {
+        "file": (root / "a.yaml", target / "a.yaml"),
+        "folder": (root / "link", target),
+        "below": (root / "sub/link", target),
+    }
+    link, to = links[what]
+    link.symlink_to(to)
+    (root / "unknown").symlink_to("not-there")  # which says nothing, and has never said anything
+    provider = FolderProvider([root])
+    assert said(provider.scan(0.0)) == {"one": "1"}
+    target.rename(tmp_path / "away")
+    for now in (1.0, 60.0, 120.0):
+        changes = provider.scan(now)
+        assert said(changes) == {}, now
+        assert changes.problems == (
+            SourceProblem(str(link), "is not there (No such file or directory); what it said before stays in force"),
+        )
+    (tmp_path / "away").rename(target)
+    assert provider.scan(121.0) == Changes({}, ())
+    link.unlink()
+    assert said(provider.scan(122.0)) == {}
+    assert said(provider.scan(182.0)) == {"one": None}
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """Manifests from files and folders, watched.
 
 Reads what has changed (by size, times and inode), follows ConfigMap volumes (`..data` links) and editors' renames because
-it always looks at what the path means now, and keeps everything while a folder has vanished. What is not said any more
-counts as deleted only after a while in which nothing was written: until then somebody may be in the middle of writing it
-again. YAML is parsed off the event loop.
+it always looks at what the path means now, and keeps everything while a folder has vanished or a link leads nowhere. What
+is not said any more counts as deleted only after a while in which nothing was written: until then somebody may be in the
+middle of writing it again. YAML is parsed off the event loop.
 """
 
 import asyncio
@@ -135,9 +135,13 @@ class FolderProvider:
         away: list[Path] = []
         for root in self.paths:
             found, closed = _walk(root, set())
-            for folder, error in closed:
-                away.append(folder)
-                problems.append(_unreadable(folder, error))
+            for closed_path, error in closed:
+                # Of links that lead nowhere those are of interest that have said something, or should by their name.
+                astray = closed_path != root and not os.path.exists(closed_path)
+                if astray and not closed_path.name.endswith(SUFFIXES) and not self._knows(closed_path):
+                    continue
+                away.append(closed_path)
+                problems.append(_unreadable(closed_path, error))
             for path in sorted(found):
                 if len(present) >= MAX_FILES:
                     problems.append(
@@ -155,6 +159,10 @@ class FolderProvider:
                 # The last time is one that nobody can set back, as `cp -p` does with the first.
                 present[path] = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
         return present, problems, away
+
+    def _knows(self, folder: Path) -> bool:
+        """Whether anything was read below it."""
+        return any(path.startswith(f"{folder}{os.sep}") for path in self._stamps)
 
 
 async def _watch(paths: Sequence[Path]) -> AsyncGenerator[None, None]:
@@ -184,9 +192,9 @@ async def _watch(paths: Sequence[Path]) -> AsyncGenerator[None, None]:
 
 
 def _walk(root: Path, seen: set[tuple[int, int]]) -> tuple[list[str], list[tuple[Path, OSError]]]:
-    """The manifest files of a path, and the folders in it that could not be read. Hidden entries are passed over, a ConfigMap
-    volume's `..data` among them: what it holds is reached through the visible links. Links to folders are followed, but
-    no folder is looked at twice: `seen` are those that were.
+    """The manifest files of a path, and what in it could not be looked into: folders, and links that lead nowhere. Hidden
+    entries are passed over, a ConfigMap volume's `..data` among them: what it holds is reached through the visible links.
+    Links to folders are followed, but no folder is looked at twice: `seen` are those that were.
 
     Files are text here: for thousands, at every change, paths as objects would take longer than looking at the files.
     """
@@ -208,10 +216,13 @@ def _walk(root: Path, seen: set[tuple[int, int]]) -> tuple[list[str], list[tuple
         if entry.name.startswith("."):
             continue
         if _is_folder(entry):
-            below, closed_below = _walk(root / entry.name, seen)
+            folder = root / entry.name
+            below, closed_below = _walk(folder, seen)
             found += below
             # A folder that went away since it was listed is deleted, not closed to us.
-            closed += [item for item in closed_below if not isinstance(item[1], FileNotFoundError)]
+            closed += [item for item in closed_below if item[0] != folder or not isinstance(item[1], FileNotFoundError)]
+        elif entry.is_symlink() and (astray := _why_astray(entry)):
+            closed.append((root / entry.name, astray))
         elif entry.name.endswith(SUFFIXES) and _may_be_file(entry):
             found.append(within + entry.name)
     return found, closed
@@ -224,11 +235,20 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _why_astray(link: os.DirEntry[str]) -> OSError | None:
+    """Why a link leads to nothing, in circles, or into what is closed to us; None where it leads somewhere."""
+    try:
+        link.stat()
+    except OSError as error:
+        return error
+    return None
+
+
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError:
-        return True  # a link in circles, or into what is closed to us: whoever looks at it is told
+        return True  # in what is closed to us: whoever looks at it is told
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> SourceProblem:
