@@ -71,6 +71,14 @@ def test_where_two_files_declare_one_object_the_first_path_wins() -> None:
     assert len(objects) == 1
 
 
+def test_a_file_that_is_there_wins_over_one_that_is_missing_and_both_are_no_double() -> None:
+    files = put(put(FileSet(), "b.yaml", config("one", "b")), "a.yaml", config("one", "a"), config("two", "a"))
+    for missing, value in (("a.yaml", "b"), ("b.yaml", "a")):
+        objects, problems = files.objects([missing])
+        assert {key.name: obj.data["v"] for key, obj in objects.items()} == {"one": value, "two": "a"}  # type: ignore[union-attr]  # ConfigMaps
+        assert problems == []
+
+
 def test_a_removed_file_takes_its_objects_and_problems_along() -> None:
     files = put(FileSet(), "a.yaml", config("one"), "{ not: [yaml\n")
     files = files.remove("a.yaml")

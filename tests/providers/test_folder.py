@@ -76,6 +76,19 @@ def test_what_is_being_written_anew_is_not_gone(tmp_path: Path) -> None:
     assert said(provider.scan(4.9)) == {"two": None}
 
 
+@pytest.mark.parametrize(("old", "new"), [("a", "b"), ("b", "a")])
+def test_a_renamed_file_says_what_it_said_and_nothing_twice(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / f"{old}.yaml"
+    path.write_text(config("one") + "---\n" + config("two"))
+    provider = FolderProvider([tmp_path])
+    provider.scan(0.0)
+    path.rename(tmp_path / f"{new}.yaml")
+    for now in (1.0, 1.5, 60.0, 120.0):
+        changes = provider.scan(now)
+        assert None not in said(changes).values(), now
+        assert changes.problems == (), now
+
+
 def test_an_empty_file_that_stays_empty_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(config("one"))

@@ -4,9 +4,8 @@ A file that has become bad does not take anything away: what its broken document
 are mended, and the good documents beside them count at once. Where two files declare one object, the first path wins.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
 
 from gwanmun.api import Object
 from gwanmun.api.load import LoadResult, Problem
@@ -43,15 +42,20 @@ class FileSet:
     def remove(self, path: str) -> "FileSet":
         return FileSet({name: file for name, file in self.files.items() if name != path})
 
-    def objects(self) -> tuple[dict[ObjectKey, Object], list[SourceProblem]]:
-        """All objects, and a problem for each that is declared twice."""
+    def objects(self, missing: Collection[str] = ()) -> tuple[dict[ObjectKey, Object], list[SourceProblem]]:
+        """All objects, and a problem for each that is declared twice.
+
+        What is said by a file that is there counts before what a `missing` one said, which may only have been renamed.
+        """
         found: dict[ObjectKey, Object] = {}
         origin: dict[ObjectKey, str] = {}
         problems = []
-        for path, file in sorted(self.files.items(), key=itemgetter(0)):
+        for path, file in sorted(self.files.items(), key=lambda item: (item[0] in missing, item[0])):
             for key, obj in file.objects.items():
                 if key in found:
-                    problems.append(SourceProblem(path, f"{key} is also in {origin[key]}, which is used; this one is ignored"))
+                    if path not in missing:
+                        message = f"{key} is also in {origin[key]}, which is used; this one is ignored"
+                        problems.append(SourceProblem(path, message))
                     continue
                 found[key], origin[key] = obj, path
         return found, problems

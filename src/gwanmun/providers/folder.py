@@ -84,7 +84,7 @@ class FolderProvider:
                 ended.update(self._files.files[path].objects)
                 self._files = self._files.remove(path)
                 del self._stamps[path]
-        objects, doubles = self._files.objects()
+        objects, doubles = self._files.objects({path for path in self._missing if isinstance(path, str)})
         for key in self._objects.keys() & self._missing.keys() & objects.keys():
             del self._missing[key]
         for key in [key for key in self._objects if key not in objects and key not in ended and not self._is_gone(key, now)]:
