@@ -142,6 +142,30 @@ async def test_interrupted_it_drains_and_leaves_nothing(tmp_path: Path) -> None:
         assert not alive(up.envoy)
 
 
+async def test_a_closed_terminal_ends_it_in_good_order(tmp_path: Path) -> None:
+    async with serving_up(tmp_path, drain_seconds=600) as up:
+        async with unfinished_request(up):
+            for _ in range(2):  # the kernel and the shell
+                up.command.process.send_signal(signal.SIGHUP)
+                await up.command.says("draining for up to 600 s")
+            await asyncio.sleep(0.5)
+            assert alive(up.envoy)
+        assert await up.command.ended() == 0
+        assert "Traceback" not in up.command.text
+        assert not alive(up.envoy)
+
+
+async def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
+    arguments = ("--address", ADDRESS, "--drain-seconds", "0")
+    async with folder(tmp_path) as (manifests, _), running("up", str(manifests), *arguments, prefix=("nohup",)) as up:
+        await up.says("Envoy serves")
+        up.process.send_signal(signal.SIGHUP)
+        (manifests / "b.yaml").write_text(route("bad", to("nobody"), host="b.example.com"))
+        await up.says("default/bad .*BackendNotFound")
+        up.process.send_signal(signal.SIGTERM)
+        assert await up.ended() == 0
+
+
 async def test_a_second_one_is_told_of_the_first(tmp_path: Path) -> None:
     async with serving_up(tmp_path) as first, running("up", str(first.manifests), "--address", ADDRESS) as second:
         assert await second.ended() == 2
@@ -386,3 +410,17 @@ async def test_the_demo_stays_until_it_is_interrupted(run_directories: Path) -> 
         demo.process.send_signal(signal.SIGINT)
         assert await demo.ended() == 0
         assert "Traceback" not in demo.text
+
+
+@pytest.mark.parametrize("moment", ["Starting", "Ctrl-C ends it"])
+async def test_a_demo_whose_terminal_is_closed_leaves_nothing(run_directories: Path, tmp_path: Path, moment: str) -> None:
+    before = everything_in(run_directories)
+    async with running("demo", TMPDIR=str(tmp_path)) as demo:
+        await demo.says(moment)
+        if moment == "Starting":
+            await until(lambda: bool(everything_in(tmp_path)))
+        demo.process.send_signal(signal.SIGHUP)
+        assert await demo.ended() >= 0
+        assert "Traceback" not in demo.text
+    assert everything_in(run_directories) == before
+    assert everything_in(tmp_path) == set()

@@ -133,6 +133,10 @@ class Standalone:
             self._hurrying.set()
         self._stopping.set()
 
+    def hang_up(self) -> None:
+        """The terminal is gone: end in good order. The kernel and the shell both say so, which is no reason to hurry."""
+        self._stopping.set()
+
     async def stop(self, serving: "asyncio.Task[None]") -> None:
         """Ask the task of `run` to end, and wait for it."""
         self.request_stop()
@@ -378,9 +382,12 @@ async def _in_background(*works: Any) -> AsyncIterator[list["asyncio.Task[None]"
 
 def _stop_on_signals(gateway: Standalone) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    handlers = {signal.SIGINT: gateway.request_stop, signal.SIGTERM: gateway.request_stop, signal.SIGHUP: gateway.hang_up}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        del handlers[signal.SIGHUP]  # nohup: it is meant to outlive its terminal
+    for number, handler in handlers.items():
         with contextlib.suppress(ValueError, RuntimeError):  # not the main thread: whoever runs us asks by request_stop
-            loop.add_signal_handler(number, gateway.request_stop)
+            loop.add_signal_handler(number, handler)
 
 
 async def end(paths: tuple[Path, ...], tell: Callable[[str], None] = lambda _: None) -> list[str]:

@@ -1,6 +1,7 @@
 """`gwanmun demo`: the specification's manifests at work."""
 
 import asyncio
+import signal
 from typing import Annotated
 
 import typer
@@ -12,8 +13,8 @@ def demo(
 ) -> None:
     """Serve the specification's manifests in front of simulated vLLM and TGI servers, and show who answers what.
 
-    Stays up with lines to paste for curl and the OpenAI SDK, until Ctrl-C. With --once it is a check: the exit code is 1
-    where a request was not answered as it should be. For example:
+    Stays up with lines to paste for curl and the OpenAI SDK, until Ctrl-C or until its terminal is closed. With --once it is
+    a check: the exit code is 1 where a request was not answered as it should be. For example:
 
         gwanmun demo --once
     """
@@ -22,5 +23,9 @@ def demo(
     from gwanmun.cli.progress import DemoPrinter
 
     configure_logs("text", quiet=True)
+    # Until the gateway handles signals itself: they end the demo as Ctrl-C does, so that nothing of it stays.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+            signal.signal(number, signal.default_int_handler)
     if not asyncio.run(Demo(DemoPrinter(), stay=not once, concurrency=concurrency or None).run()):
         raise typer.Exit(1)

@@ -23,8 +23,8 @@ def up(
 ) -> None:
     """Serve the manifests of a folder with an Envoy on this machine, and follow every change of them.
 
-    Ctrl-C drains and ends both; once more ends them at once. If this command is killed outright Envoy serves on, and the
-    next `up` of the same folder takes it over. For example:
+    Ctrl-C drains and ends both; once more ends them at once. Closing the terminal drains and ends them too, but not under
+    nohup. If this command is killed outright Envoy serves on, and the next `up` of the same folder takes it over. For example:
 
     \b
     gwanmun up manifests/
