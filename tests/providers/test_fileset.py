@@ -48,6 +48,16 @@ def test_a_slip_in_the_kind_or_the_name_takes_nothing_away() -> None:
         assert declared(put(good, "a.yaml", broken, config("two", "2"))) == {"one": "1", "two": "2"}, broken
 
 
+def test_what_only_an_earlier_text_says_is_held() -> None:
+    files = put(FileSet(), "a.yaml", config("one"), config("two"))
+    assert files.held() == {}
+    broken = put(files, "a.yaml", config("one", "2"), config("two").replace("\ndata: {", "\ndata: 7 #{"))
+    assert {path: [obj.metadata.name for obj in objects] for path, objects in broken.held().items()} == {"a.yaml": ["two"]}
+    again = FileSet().hold("a.yaml", broken.held()["a.yaml"])
+    assert declared(put(again, "a.yaml", config("one", "3"), "{ not: [yaml\n")) == {"one": "3", "two": "1"}
+    assert put(again, "a.yaml", config("one", "3")).held() == {}
+
+
 def test_a_warning_keeps_nothing_back() -> None:
     files = put(FileSet(), "a.yaml", config("one"), config("two"))
     loaded = load_text(config("one", "2"), "a.yaml")

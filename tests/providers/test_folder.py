@@ -236,6 +236,47 @@ def test_what_a_link_led_to_stays_in_force_while_it_leads_nowhere(tmp_path: Path
     assert said(provider.scan(182.0)) == {"one": None}
 
 
+def test_what_is_kept_is_in_force_for_the_next_one(tmp_path: Path) -> None:
+    root, target = tmp_path / "root", tmp_path / "target"
+    root.mkdir()
+    target.mkdir()
+    (target / "c.yaml").write_text(config("three"))
+    (root / "link").symlink_to(target)
+    (root / "a.yaml").write_text(config("one"))
+    (root / "b.yaml").write_text(config("two"))
+    provider = FolderProvider([root])
+    assert provider.scan(0.0).kept == {}
+    (root / "a.yaml").write_text("{ not: [yaml")
+    (root / "b.yaml").unlink()
+    target.rename(tmp_path / "away")
+    before = provider.scan(1.0)
+    assert sorted(before.kept) == [str(root / "a.yaml"), str(root / "link" / "c.yaml")]
+    after = FolderProvider(
+        [root], {**before.kept, str(root / "gone.yaml"): (), "/elsewhere/a.yaml": before.kept[str(root / "a.yaml")]}
+    )
+    first = after.scan(100.0)
+    assert said(first) == {"one": "1", "three": "1"}
+    assert (first.problems, first.kept) == (before.problems, before.kept)
+    (tmp_path / "away").rename(target)
+    (root / "a.yaml").write_text(config("one", "2"))
+    mended = after.scan(101.0)
+    assert said(mended)["one"] == "2"
+    assert (mended.problems, mended.kept) == ((), {})
+
+
+def test_what_is_kept_of_a_file_that_was_deleted_goes(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(config("one"))
+    before = FolderProvider([tmp_path])
+    before.scan(0.0)
+    path.write_text("{ not: [yaml")
+    kept = before.scan(1.0).kept
+    path.unlink()
+    after = FolderProvider([tmp_path], kept)
+    after.scan(100.0)
+    assert said(after.scan(160.0)) == {"one": None}
+
+
 def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.yaml").write_text(config("one"))
     with (tmp_path / "b.yaml").open("wb") as sparse:

@@ -226,6 +226,40 @@ async def test_killed_outright_it_leaves_envoy_serving_for_the_next(tmp_path: Pa
         assert not alive(envoy)
 
 
+async def test_the_next_one_keeps_what_a_broken_file_said_before(tmp_path: Path) -> None:
+    arguments = ("--address", ADDRESS, "--drain-seconds", "0")
+    async with folder(tmp_path) as (manifests, port):
+        secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter2}\n"
+        broken = manifests / "b.yaml"
+        broken.write_text(route("more", to("good"), host="b.example.com") + secret)
+        rundir = run_directory(manifests, os.environ)
+        target = Target(ADDRESS, port, http_request("GET", "b.example.com", "/"))
+        async with running("up", str(manifests), *arguments) as first:
+            await first.says("Envoy serves")
+            assert rundir.read("kept.json") is None
+            broken.write_text("{ not: [yaml")
+            message = (await first.says(r".*b.yaml:2: error: .*"))[0]
+            assert {path.stat().st_mode & 0o777 for path in rundir.path.glob("*.json")} == {0o600}
+            first.process.kill()
+            await first.ended()
+        async with Load(target, connections=1) as tally, running("up", str(manifests), *arguments) as second:
+            await second.says(re.escape(message))
+            await second.says("Envoy serves")
+            (manifests / "c.yaml").write_text(route("later", to("good"), host="c.example.com"))
+            later = Target(ADDRESS, port, http_request("GET", "c.example.com", "/"))
+            async with Load(later, connections=1) as answers:
+                await until(lambda: answers.statuses[200] > 0)
+            seen = tally.answered
+            await until(lambda: tally.answered > seen + 20)
+            assert set(tally.statuses) == {200}
+            assert tally.failed == 0, tally.failures
+        assert rundir.read("kept.json") is None
+        async with running("up", str(manifests), *arguments) as afresh:  # no Envoy to take over: the file says nothing
+            await afresh.says("Envoy serves")
+            async with Load(target, connections=1) as answers:
+                await until(lambda: answers.statuses[404] > 0)
+
+
 async def test_a_killed_ones_envoy_is_ended_by_down(tmp_path: Path) -> None:
     async with serving_up(tmp_path) as up:
         up.command.process.kill()

@@ -32,6 +32,7 @@ from gwanmun.infra.bootstrap import BootstrapOptions, bootstrap
 from gwanmun.infra.bound import Bindings, read_bindings, write_bindings
 from gwanmun.infra.ending import down
 from gwanmun.infra.envoy import EnvoyBinary, Module, NoModule, find_envoy, place_module
+from gwanmun.infra.kept import Kept, read_kept, write_kept
 from gwanmun.infra.launch import LaunchOptions
 from gwanmun.infra.local import Event, LocalEnvoy
 from gwanmun.infra.ports import PortOptions
@@ -107,12 +108,12 @@ class Standalone:
             stack.push_async_callback(server.stop)
             await stack.enter_async_context(control_server(self, rundir.path))
             stack.callback(self._publisher.observe(self._changed))
-            bound_before = read_bindings(rundir)
+            bound_before, kept_before = read_bindings(rundir), read_kept(rundir)
             stack.callback(gc.enable)  # see _follow
             self._envoy = self._local_envoy(rundir, self._binary)
             await self._envoy.start(bootstrap(self._bootstrap_options(rundir)))
             stack.push_async_exit(self._end_envoy)
-            works = [self._follow(rundir, bound_before), keep_small(rundir.path / ACCESS_LOG, self._envoy.admin)]
+            works = [self._follow(rundir, bound_before, kept_before), keep_small(rundir.path / ACCESS_LOG, self._envoy.admin)]
             if self._observer is not None:
                 works.append(self._keep_telling(self._observer))
             async with _in_background(*works) as tasks:
@@ -225,7 +226,7 @@ class Standalone:
     def _applied(self) -> int:
         return max((proxy.applied or 0 for proxy in self._publisher.proxies(SCOPE)), default=0)
 
-    async def _follow(self, rundir: RunDir, bound_before: Bindings) -> None:
+    async def _follow(self, rundir: RunDir, bound_before: Bindings, kept_before: Kept) -> None:
         """Publish a picture for every change of the manifests."""
         pipeline = Pipeline(
             PipelineOptions(
@@ -241,13 +242,17 @@ class Standalone:
             unusable=unusable,
             bound_before=bound_before,
         )
+        kept_noted: Kept | None = None
         # The first picture of thousands of routes is all new objects: looking for garbage among them would double its time.
         gc.disable()
-        async with contextlib.aclosing(_pictures(FolderProvider(self.options.paths), pipeline)) as pictures:
+        async with contextlib.aclosing(_pictures(FolderProvider(self.options.paths, kept_before), pipeline)) as pictures:
             async for changes, picture in pictures:
                 self._picture = picture
                 self._sources = tuple(report.problem_line(problem) for problem in (*changes.problems, *picture.unbound))
                 write_bindings(rundir, picture.ports.bindings)
+                if changes.kept != kept_noted:
+                    write_kept(rundir, changes.kept)
+                    kept_noted = changes.kept
                 serial = self._publisher.publish(SCOPE, picture.resources, _changed_names(picture))
                 log.debug("xds_published", serial=serial, objects=len(changes.objects))
                 self._changed()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
+from gwanmun.infra import kept
 from gwanmun.infra.admin import Admin, AdminError
 from gwanmun.infra.launch import STOP_GRACE, Envoy, find_envoys, shared_memory
 from gwanmun.infra.processes import end, ended_within, identify, is_alive, send, wait_ended
@@ -106,6 +107,7 @@ def clear(rundir: RunDir) -> None:
     """Remove what only a running Envoy needs. Only while none runs."""
     rundir.remove_sockets()
     rundir.xds_socket.unlink(missing_ok=True)
+    rundir.remove(kept.FILE)
     rundir.write_state(State())
     segment = shared_memory(rundir)
     if segment.exists() and segment.stat().st_uid == os.geteuid():

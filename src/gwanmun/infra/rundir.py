@@ -104,12 +104,20 @@ class RunDir:
             return None
 
     def write(self, name: str, content: bytes) -> Path:
-        """Put a file here in one step: a reader, or the next start after a crash, sees the old or the new one whole."""
+        """Put a file here in one step: a reader, or the next start after a crash, sees the old or the new one whole. Only its
+        owner may read it, also where it is copied to."""
         target = self.path / name
         partial = self.path / f".{name}.part"
-        partial.write_bytes(content)
+        partial.unlink(missing_ok=True)
+        with open(partial, "xb", opener=_open_private) as file:
+            file.write(content)
         partial.replace(target)
         return target
+
+    def remove(self, name: str) -> None:
+        """Take away a file that may have been written here before, also one that was not written to its end."""
+        for path in (self.path / name, self.path / f".{name}.part"):
+            path.unlink(missing_ok=True)
 
     def remove_sockets(self) -> None:
         """Take away what dead processes have left. Only while no Envoy runs here."""
@@ -150,6 +158,10 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _holder_in(descriptor: int) -> tuple[int, float]:

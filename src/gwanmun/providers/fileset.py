@@ -4,7 +4,7 @@ A file that has become bad does not take anything away: what its broken document
 are mended, and the good documents beside them count at once. Where two files declare one object, the first path wins.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gwanmun.api import Object
@@ -23,8 +23,11 @@ class SourceProblem:
 
 @dataclass(frozen=True, slots=True)
 class _File:
+    """`held` are those of the objects that only an earlier text declares."""
+
     objects: Mapping[ObjectKey, Object]
     problems: tuple[Problem, ...]
+    held: Mapping[ObjectKey, Object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,14 @@ class FileSet:
     def put(self, path: str, loaded: LoadResult) -> "FileSet":
         """The set with a file read anew; what its broken documents declared before stays."""
         before = self.files[path].objects if path in self.files else {}
-        objects = {**_still_in_force(before, loaded), **{key_of(item.object): item.object for item in loaded.objects}}
-        return FileSet({**self.files, path: _File(objects, tuple(loaded.problems))})
+        declared = {key_of(item.object): item.object for item in loaded.objects}
+        held = {key: obj for key, obj in _still_in_force(before, loaded).items() if key not in declared}
+        return FileSet({**self.files, path: _File({**held, **declared}, tuple(loaded.problems), held)})
+
+    def hold(self, path: str, objects: Iterable[Object]) -> "FileSet":
+        """The set with what a file that has not been read yet said at an earlier time."""
+        held = {key_of(obj): obj for obj in objects}
+        return FileSet({**self.files, path: _File(held, (), held)})
 
     def remove(self, path: str) -> "FileSet":
         return FileSet({name: file for name, file in self.files.items() if name != path})
@@ -59,6 +68,10 @@ class FileSet:
                     continue
                 found[key], origin[key] = obj, path
         return found, problems
+
+    def held(self) -> dict[str, tuple[Object, ...]]:
+        """By path, what is in force though the file does not declare it as it is now."""
+        return {path: tuple(file.held.values()) for path, file in self.files.items() if file.held}
 
     def problems(self) -> list[Problem]:
         return [problem for path in sorted(self.files) for problem in self.files[path].problems]

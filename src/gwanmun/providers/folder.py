@@ -11,8 +11,10 @@ import contextlib
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import watchfiles
 
@@ -30,24 +32,31 @@ GONE_AFTER_S = 0.8
 """So long nothing has been written when what is not there any more counts as deleted."""
 GONE_AT_LAST_S = 10.0
 """However much else is written meanwhile."""
+_NOTHING: Final[Mapping[str, tuple[Object, ...]]] = MappingProxyType({})
 _WATCH_AGAIN_S = 0.5  # a path that is not there cannot be watched: look again
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What has changed since the last time (None: gone), and every problem that there is now."""
+    """What has changed since the last time (None: gone), and every problem that there is now. `kept`, by path, is what is in
+    force though its file, which is broken or cannot be read, does not say it now."""
 
     objects: Mapping[ObjectKey, Object | None]
     problems: tuple[Problem | SourceProblem, ...]
+    kept: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
 
 
 class FolderProvider:
-    """Owns what was read from `paths` (files or folders, searched recursively)."""
+    """Owns what was read from `paths` (files or folders, searched recursively). `kept` is what an earlier one kept."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], kept: Mapping[str, tuple[Object, ...]] = _NOTHING) -> None:
         self.paths = tuple(paths)
         self._files = FileSet()
         self._stamps: dict[str, tuple[int, ...]] = {}
+        for path, objects in kept.items():
+            if any(Path(path).is_relative_to(root) for root in self.paths):
+                self._files = self._files.hold(path, objects)
+                self._stamps[path] = ()  # what was read is no more known
         self._emptied: dict[str, tuple[int, ...]] = {}
         self._written = 0.0
         self._missing: dict[str | ObjectKey, float] = {}  # files and objects that are not there any more, and since when
@@ -57,6 +66,7 @@ class FolderProvider:
     def scan(self, now: float = 0.0) -> Changes:
         """Read what has changed on disk; `now` is in seconds. Blocking; `watch` calls it in a thread."""
         present, problems, away = self._list()
+        unread: set[str] = set()
         ended: set[ObjectKey] = set()  # with their file, which has been waited for long enough
         for path, stamp in present.items():
             if path in self._missing and path not in self._emptied:
@@ -75,12 +85,15 @@ class FolderProvider:
                 self._files = self._files.put(path, load_text(text, path))
             except (OSError, ValueError) as error:
                 problems.append(_unreadable(Path(path), error))
+                unread.add(path)
                 continue
             self._stamps[path] = stamp
             self._emptied.pop(path, None)
             self._missing.pop(path, None)
         for path in [path for path in self._stamps if path not in present]:
-            if not any(Path(path).is_relative_to(root) for root in away) and self._is_gone(path, now):
+            if any(Path(path).is_relative_to(root) for root in away):
+                unread.add(path)
+            elif self._is_gone(path, now):
                 ended.update(self._files.files[path].objects)
                 self._files = self._files.remove(path)
                 del self._stamps[path]
@@ -92,7 +105,8 @@ class FolderProvider:
         changes = difference(self._objects, objects)
         self._objects = objects
         self._problems = (*problems, *self._files.problems(), *doubles)
-        return Changes(changes, self._problems)
+        kept = {path: tuple(self._files.files[path].objects.values()) for path in unread if path in self._files.files}
+        return Changes(changes, self._problems, {**self._files.held(), **kept})
 
     def _is_gone(self, what: str | ObjectKey, now: float) -> bool:
         """Whether what is not there counts as deleted by now."""
