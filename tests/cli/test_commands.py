@@ -263,6 +263,18 @@ def test_check_of_references_to_nothing(folder: Path, before: str, after: str, s
     assert says in ran.err
 
 
+@pytest.mark.parametrize("name", ["kustomization.yaml", "kustomization.yml"])
+def test_a_kustomization_is_passed_over(folder: Path, name: str) -> None:
+    (folder / "base").mkdir()
+    (folder / "base" / name).write_text("resources: [../a.yaml]\n")
+    (folder / "Kustomization").write_text("resources: [a.yaml]\n")
+    ran = gwanmun("check", folder, *BOUND)
+    assert ran.code == 0
+    assert ran.err.startswith(f"{folder}/base/{name}: warning: is for kustomize and is passed over")
+    assert ran.err.count("\n") == 1
+    assert gwanmun("check", folder, *BOUND, "--strict").code == 1
+
+
 def test_check_for_programs(folder: Path) -> None:
     told = json.loads(gwanmun("check", folder, "-o", "json").out)
     assert told["problems"] == []

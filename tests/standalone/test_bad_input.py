@@ -74,6 +74,14 @@ async def test_a_bad_file_is_named_and_the_rest_serves(world: Served, text: str,
     await gone(world, "bad")
 
 
+async def test_a_warning_is_shown_and_is_nothing_wrong(world: Served) -> None:
+    (world.folder / "kustomization.yaml").write_text("resources: [a.yaml]\n")
+    await world.problem("warning", "kustomization.yaml", "passed over")
+    assert world.gateway.status()["healthy"]
+    (world.folder / "kustomization.yaml").unlink()
+    await world.mended()
+
+
 async def test_good_documents_beside_a_bad_one_count(world: Served) -> None:
     text = route("beside", to("good"), host="b.example.com") + "---\napiVersion: v1\nkind: Servise\nmetadata: {name: x}\n"
     (world.folder / "bad.yaml").write_text(text)

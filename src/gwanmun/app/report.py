@@ -40,6 +40,11 @@ def problem_line(problem: Problem | SourceProblem) -> str:
     return f"{where}: {problem.severity}: {text}"
 
 
+def is_warning(problem: Problem | SourceProblem) -> bool:
+    """Whether everything is in force all the same."""
+    return isinstance(problem, Problem) and problem.severity == "warning"
+
+
 def no_manifests(paths: Iterable[Path]) -> str:
     return f"{', '.join(map(str, paths))}: there is no manifest in it ({', '.join(f'*{suffix}' for suffix in SUFFIXES)})"
 
@@ -107,14 +112,20 @@ def event_line(event: Event) -> str:
 
 
 def status_report(
-    picture: Picture | None, *, version: int, envoy: EnvoyStatus | None, envoy_version: str, problems: list[str]
+    picture: Picture | None,
+    *,
+    version: int,
+    envoy: EnvoyStatus | None,
+    envoy_version: str,
+    problems: list[str],
+    warnings: frozenset[str],
 ) -> dict[str, Any]:
-    """Everything that `gwanmun status` shows."""
+    """Everything that `gwanmun status` shows. Those of the problems that are `warnings` do not make it unhealthy."""
     shown = rows(picture.resolution.statuses) if picture else []
     ready = envoy is not None and envoy.ready
     return {
         "version": version,
-        "healthy": ready and not problems and all(row.healthy for row in shown),
+        "healthy": ready and warnings.issuperset(problems) and all(row.healthy for row in shown),
         "envoy": {
             "version": envoy_version,
             "pid": envoy.pid if envoy else None,

@@ -87,6 +87,7 @@ class Standalone:
         self._picture: Picture | None = None
         self._picture_problems = report.PictureProblems()
         self._sources: tuple[str, ...] = ()
+        self._warnings: frozenset[str] = frozenset()
         self._module: Module | NoModule = NoModule("the gateway has not started")
         self._binary: EnvoyBinary | None = None
         self._envoy: LocalEnvoy | None = None
@@ -185,6 +186,7 @@ class Standalone:
             envoy=envoy,
             envoy_version=self._binary.version if self._binary else "",
             problems=sorted(self._problems()),
+            warnings=self._warnings,
         )
 
     async def changed(self, after: int) -> None:
@@ -248,6 +250,7 @@ class Standalone:
         async with contextlib.aclosing(_pictures(FolderProvider(self.options.paths, kept_before), pipeline)) as pictures:
             async for changes, picture in pictures:
                 self._picture = picture
+                self._warnings = frozenset(map(report.problem_line, filter(report.is_warning, changes.problems)))
                 self._sources = tuple(report.problem_line(problem) for problem in (*changes.problems, *picture.unbound))
                 write_bindings(rundir, picture.ports.bindings)
                 if changes.kept != kept_noted:

@@ -23,9 +23,8 @@ def check(
     gwanmun check manifests/ -o json | jq '.problems'
     """
     from gwanmun.app.offline import resolve_folders
-    from gwanmun.app.report import no_manifests, problem_line, row_lines
+    from gwanmun.app.report import is_warning, no_manifests, problem_line, row_lines
     from gwanmun.app.words import settings_of
-    from gwanmun.providers import SourceProblem
     from gwanmun.status import rows, status_document
 
     resolved = resolve_folders(paths, bindings_of(bind), settings_of(controller_name))
@@ -33,9 +32,7 @@ def check(
         fail(no_manifests(paths))
     statuses = resolved.resolution.statuses
     shown = rows(statuses)
-    serious = [
-        problem for problem in resolved.problems if isinstance(problem, SourceProblem) or problem.severity == "error" or strict
-    ]
+    serious = [problem for problem in resolved.problems if strict or not is_warning(problem)]
     if output is Format.table:
         for problem in resolved.problems:
             typer.echo(problem_line(problem), err=True)

@@ -24,6 +24,8 @@ from gwanmun.names import ObjectKey
 from gwanmun.providers.fileset import FileSet, SourceProblem, difference
 
 SUFFIXES = (".yaml", ".yml", ".json")
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+"""What says to kustomize how to change the files beside it. It need not say of what kind it is, so it goes by its name."""
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_FILES = 10_000
 _SETTLE_MS = 20  # a burst of writes (git checkout, an editor's rename) arrives as one change
@@ -157,6 +159,9 @@ class FolderProvider:
                 away.append(closed_path)
                 problems.append(_unreadable(closed_path, error))
             for path in sorted(found):
+                if path.endswith(KUSTOMIZATIONS) and os.path.basename(path) in KUSTOMIZATIONS:
+                    problems.append(_passed_over(path))
+                    continue
                 if len(present) >= MAX_FILES:
                     problems.append(
                         SourceProblem(str(root), f"holds more than {MAX_FILES} manifest files; the rest is ignored")
@@ -263,6 +268,13 @@ def _may_be_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:
         return True  # in what is closed to us: whoever looks at it is told
+
+
+def _passed_over(kustomization: str) -> Problem:
+    message = (
+        'is for kustomize and is passed over; the files beside it are taken as they are, not as "kustomize build" makes them'
+    )
+    return Problem(kustomization, 0, "", "", "", message, "warning")
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> SourceProblem:
