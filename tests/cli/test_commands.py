@@ -17,7 +17,9 @@ import yaml
 
 from gateway_class import GATEWAY_CLASS
 from gwanmun.cli.main import main
+from gwanmun.cli.output import BOTH_CONTROLLERS
 from gwanmun.infra.rundir import run_directory
+from gwanmun.resolve.world import Settings
 
 GOOD = (
     GATEWAY_CLASS
@@ -181,6 +183,13 @@ def test_the_help_of_each_command_says_what_it_does(command: str) -> None:
         assert f"gwanmun {command}" in ran.out.split("Options")[0].replace("Usage: gwanmun", ""), ran.out  # an example
 
 
+@pytest.mark.parametrize("command", ["up", "controller"])
+def test_the_help_names_the_controllers_that_are_ours(command: str) -> None:
+    assert " and ".join(Settings().controller_names) == BOTH_CONTROLLERS
+    said = "".join(gwanmun(command, "--help").out.split())  # lines are broken at hyphens
+    assert all(name in said for name in Settings().controller_names)
+
+
 def test_without_arguments_there_is_help() -> None:
     ran = gwanmun()
     assert all(f"  {command} " in ran.out + ran.err for command in ("up", "check", "explain", "status", "xds", "demo"))
@@ -250,7 +259,13 @@ def test_check_of_what_is_wrong_names_file_line_field_and_value(folder: Path) ->
     [
         ("[{name: gw}]", "[{name: gwx}]", "HTTPRoute default/r: spec.parentRefs: there is no Gateway default/gwx"),
         ("Name: gwanmun", "Name: gwan", "Gateway default/gw: spec.gatewayClassName: there is no GatewayClass gwan"),
-        ("gwanmun.dev/", "x.com/", "GatewayClass gwanmun: spec.controllerName is that of another controller"),
+        (
+            "gwanmun.dev/",
+            "x.com/",
+            'GatewayClass gwanmun: spec.controllerName: "x.com/gateway-controller" is another controller, so nothing serves its'
+            ' Gateways; "gwanmun.dev/gateway-controller" or "kgateway.dev/kgateway-controller" is accepted here'
+            " (or `gwanmun up --controller x.com/gateway-controller` serves it)",
+        ),
         ("{name: vllm, port: 8000}", "{name: vlm, port: 8000}", "BackendNotFound"),
         ("{name: vllm, port: 8000}", "{name: vllm, port: 8001}", "8001"),
     ],

@@ -53,5 +53,5 @@ def resolve_folders(
     slices, unbound = bound_slices(bindings, objects)
     snapshot, _ = Snapshot().apply({**objects, **slices})
     resolution = resolve(snapshot, settings)
-    silent = tuple(sorted(unheard(snapshot, resolution.statuses)))
+    silent = tuple(sorted(unheard(snapshot, resolution.statuses, settings.controller_names)))
     return Resolved(resolution, silent, (*changes.problems, *unbound), len(objects))

@@ -1,6 +1,6 @@
 """What is told about a running gateway: lines for people, plain data for programs. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -52,10 +52,12 @@ def no_manifests(paths: Iterable[Path]) -> str:
 class PictureProblems:
     """Everything that is wrong with what is declared, and with where it should be bound.
 
-    Remembers what it said of each status: of thousands of objects a change touches a few.
+    `controllers` are the controllerNames that are served. Remembers what it said of each status: of thousands of objects a
+    change touches a few.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, controllers: Sequence[str]) -> None:
+        self._controllers = controllers
         self._said: dict[ObjectKey, tuple[Status, tuple[str, ...]]] = {}
 
     def lines(self, picture: Picture) -> set[str]:
@@ -64,7 +66,8 @@ class PictureProblems:
             known = before.get(key)
             self._said[key] = known if known is not None and known[0] is status else (status, status_lines(key, status))
         lines = {line for _, said in self._said.values() for line in said}
-        lines |= {f"{key}: {message}" for key, message in unheard(picture.snapshot, picture.resolution.statuses)}
+        silent = unheard(picture.snapshot, picture.resolution.statuses, self._controllers)
+        lines |= {f"{key}: {message}" for key, message in silent}
         lines |= {f"{problem.key}: {problem.message}" for problem in picture.ports.problems}
         return lines | {f"{key}: {message}" for key, message in picture.translation.problems}
 

@@ -85,7 +85,8 @@ class Standalone:
         self._observer = observer
         self._publisher = Publisher()
         self._picture: Picture | None = None
-        self._picture_problems = report.PictureProblems()
+        self._settings = Settings(options.controllers) if options.controllers else Settings()
+        self._picture_problems = report.PictureProblems(self._settings.controller_names)
         self._sources: tuple[str, ...] = ()
         self._warnings: frozenset[str] = frozenset()
         self._module: Module | NoModule = NoModule("the gateway has not started")
@@ -232,7 +233,7 @@ class Standalone:
         """Publish a picture for every change of the manifests."""
         pipeline = Pipeline(
             PipelineOptions(
-                settings=Settings(self.options.controllers) if self.options.controllers else Settings(),
+                settings=self._settings,
                 services=self.options.bindings,
                 ports=PortOptions(self.options.address, first_unprivileged_port()),
                 envoy=Options(

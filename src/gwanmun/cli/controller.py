@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gwanmun.cli.output import LogFormat, LogLevel
+from gwanmun.cli.output import BOTH_CONTROLLERS, LogFormat, LogLevel
 
 if TYPE_CHECKING:
     from gwanmun.infra.fleet.certificates import Issuer
@@ -32,7 +32,7 @@ def controller(
     ] = "0.0.0.0:9090",
     controller_name: Annotated[
         list[str],
-        typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default="ours and kgateway.dev's"),
+        typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default=BOTH_CONTROLLERS),
     ] = [],
     watch_namespace: Annotated[
         list[str], typer.Option(help="namespace to look at; repeatable", show_default="all of them")

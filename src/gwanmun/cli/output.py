@@ -31,6 +31,9 @@ class LogLevel(StrEnum):
     error = "error"
 
 
+BOTH_CONTROLLERS = "gwanmun.dev/gateway-controller and kgateway.dev/kgateway-controller"
+"""What `resolve.world.Settings` has, written out: a help must not have to import it."""
+
 Output = Annotated[Format, typer.Option("-o", "--output", help="table for people, json or yaml for programs")]
 Folders = Annotated[list[Path], typer.Argument(help="folders or files of manifests", show_default=False)]
 Paths = Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import Bind, Folders, LogFormat, bindings_of
+from gwanmun.cli.output import BOTH_CONTROLLERS, Bind, Folders, LogFormat, bindings_of
 
 
 def up(
@@ -16,7 +16,7 @@ def up(
     concurrency: Annotated[int, typer.Option(help="Envoy's worker threads; 0 takes all cores", min=0, max=256)] = 0,
     controller: Annotated[
         list[str],
-        typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default="ours and kgateway.dev's"),
+        typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default=BOTH_CONTROLLERS),
     ] = [],
     drain_seconds: Annotated[int, typer.Option(help="how long connections may end by themselves at Ctrl-C", min=0)] = 10,
     log_format: Annotated[LogFormat, typer.Option(help="text for people; json: one object a line, on stderr")] = LogFormat.text,
