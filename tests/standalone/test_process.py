@@ -210,8 +210,10 @@ async def test_killed_outright_it_leaves_envoy_serving_for_the_next(tmp_path: Pa
                 await until(lambda: tally.answered > 20)
                 first.process.kill()
                 await first.ended()
-                with pytest.raises(standalone.UserError, match="no gateway serves"):  # a socket is there, nobody behind it
-                    await ControlClient.of((manifests,)).status()
+                async with running("status", str(manifests)) as status:
+                    assert await status.ended() == 2
+                    assert f"Envoy (process {envoy}) serves {manifests} on" in status.text
+                    assert f'"gwanmun up {manifests}" takes it over, "gwanmun down {manifests}" ends it' in status.text
                 seen = tally.answered
                 await until(lambda: tally.answered > seen + 20)
                 async with running("up", str(manifests), "--address", ADDRESS, "--drain-seconds", "1") as second:
@@ -267,6 +269,8 @@ async def test_a_killed_ones_envoy_is_ended_by_down(tmp_path: Path) -> None:
         async with running("down", str(up.manifests)) as down:
             assert await down.ended() == 0
             assert f"ended Envoy (process {up.envoy})" in down.text
+        with pytest.raises(standalone.UserError, match="no gateway serves"):  # a socket is there, nobody behind it
+            await ControlClient.of((up.manifests,)).status()
         assert not alive(up.envoy)
         assert await end((up.manifests,)) == [f"nothing serves {up.manifests}"]
 

@@ -21,7 +21,8 @@ from starlette.routing import Route
 from gwanmun.app.errors import UserError
 from gwanmun.explain import Request as ExplainedRequest
 from gwanmun.explain import Served
-from gwanmun.infra.rundir import named_path, run_directory
+from gwanmun.infra.launch import find_envoys
+from gwanmun.infra.rundir import RunDir, named_path, run_directory
 
 SOCKET = "control.sock"
 _LONG_POLL_S = 30.0
@@ -118,37 +119,45 @@ def _application(gateway: Controlled, closing: asyncio.Event) -> Starlette:
 
 
 class NotRunningError(UserError):
-    """No gateway serves the folder; a socket may lie there from one that was killed."""
+    """No control plane serves the folder, though Envoy may; a socket may lie there from one that was killed."""
 
 
 class ControlClient:
     """Asks the gateway of a folder. `ask` raises NotRunningError where none runs, UserError for what it refuses."""
 
-    def __init__(self, socket: Path, folder: str) -> None:
-        self._socket = socket
+    def __init__(self, rundir: RunDir, folder: str) -> None:
+        self._rundir = rundir
         self._folder = folder
 
     @classmethod
     def of(cls, paths: Sequence[Path]) -> "ControlClient":
         """The one that serves these paths: the first names the run directory."""
-        return cls(run_directory(paths[0], os.environ, make=False).path / SOCKET, str(named_path(paths[0])))
+        return cls(run_directory(paths[0], os.environ, make=False), str(named_path(paths[0])))
 
     async def ask(self, method: str, path: str, *, content: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
         # A unix socket: no authorities to read (which takes longer than the call), no proxy to ask.
-        transport = httpx.AsyncHTTPTransport(uds=str(self._socket), verify=False)
+        transport = httpx.AsyncHTTPTransport(uds=str(self._rundir.path / SOCKET), verify=False)
         async with httpx.AsyncClient(
             transport=transport, base_url="http://gwanmun", timeout=_LONG_POLL_S + 5, trust_env=False
         ) as client:
             try:
                 response = await client.request(method, path, params=query, json=content)
             except httpx.TransportError:
-                raise NotRunningError(f'no gateway serves {self._folder}; start one with "gwanmun up {self._folder}"') from None
+                raise NotRunningError(self._nobody_answers()) from None
         if response.status_code not in (httpx.codes.OK, httpx.codes.BAD_REQUEST):
             raise UserError(f"the gateway of {self._folder} could not answer ({response.status_code}); its own output says why")
         told: dict[str, Any] = response.json()
         if response.status_code != httpx.codes.OK:
             raise UserError(told["error"])
         return told
+
+    def _nobody_answers(self) -> str:
+        if left := find_envoys(self._rundir):
+            return (
+                f"Envoy (process {left[-1].pid}) serves {self._folder} on as it was told last, but its control plane is gone"
+                f' and no change is followed; "gwanmun up {self._folder}" takes it over, "gwanmun down {self._folder}" ends it'
+            )
+        return f'no gateway serves {self._folder}; start one with "gwanmun up {self._folder}"'
 
     async def status(self, after: int = -1) -> dict[str, Any]:
         """The gateway's state; with `after` not before it is another than that version."""

@@ -17,7 +17,7 @@ def status(
 ) -> None:
     """Show the gateway of a folder: where it listens, what is attached, what is wrong.
 
-    Exits with 0 where all is well, 1 where something is wrong, 2 where no gateway runs. For example:
+    Exits with 0 where all is well, 1 where something is wrong, 2 where no gateway runs, or only its Envoy. For example:
 
     \b
     gwanmun status manifests/ --watch
