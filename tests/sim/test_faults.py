@@ -172,6 +172,18 @@ def test_faults_as_text() -> None:
             parse_fault(wrong)
 
 
+@pytest.mark.parametrize("rate", ["7", "-0.1", "1.01", "1e999"])
+async def test_a_rate_that_is_no_share_is_refused(server: SimServer, http: httpx.AsyncClient, rate: str) -> None:
+    content = f'{{"faults": [{{"kind": "error"}}, {{"kind": "error", "rate": {rate}}}]}}'
+    answer = await http.post(f"{server.url}/sim/faults", content=content)
+    assert answer.status_code == 400
+    assert (await http.get(f"{server.url}/sim/faults")).json()["faults"] == []
+    if rate != "1e999":  # JSON has no such number
+        assert answer.json()["error"] == f"faults[1].rate: {rate} is not a share from 0 to 1"
+        with pytest.raises(ValueError, match=f"rate: {rate} is not a share from 0 to 1"):
+            parse_fault(f"error:rate={rate}")
+
+
 @given(st.lists(st.builds(Error, status=st.integers(400, 599), rate=st.floats(0, 1), count=st.none() | st.integers(0, 3))))
 def test_faults_survive_json(faults: list[Error]) -> None:
     assert decode_faults(encode_faults(faults)) == tuple(faults)

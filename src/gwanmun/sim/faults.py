@@ -81,7 +81,11 @@ class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def decode_faults(body: bytes) -> tuple[AnyFault, ...]:
     """`{"faults": [{"kind": "error", "status": 503, "rate": 0.2}, ...]}`. Raises ValueError that says what is wrong where."""
-    return msgspec.json.decode(body, type=_Order).faults
+    faults = msgspec.json.decode(body, type=_Order).faults
+    for position, fault in enumerate(faults):
+        if wrong := _wrong_rate(fault):
+            raise ValueError(f"faults[{position}].{wrong}")
+    return faults
 
 
 def encode_faults(faults: Sequence[AnyFault]) -> bytes:
@@ -102,7 +106,14 @@ def parse_fault(text: str) -> AnyFault:
         fault: AnyFault = msgspec.convert(fields, type=AnyFault, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"{text!r}: {error}") from error
+    if wrong := _wrong_rate(fault):
+        raise ValueError(f"{text!r}: {wrong}")
     return fault
+
+
+def _wrong_rate(fault: Fault) -> str | None:
+    """By hand, since msgspec's own message does not name the value."""
+    return None if 0 <= fault.rate <= 1 else f"rate: {fault.rate:g} is not a share from 0 to 1"
 
 
 class FaultPlan:
