@@ -125,6 +125,7 @@ def test_a_mistake_is_one_line_and_exit_code_two(folder: Path, arguments: list[s
         (["up", "{}", "--log-format", "xml"], ["text", "json"]),
         (["xds", "{}", "--kind", "thing"], ["listener", "route", "scope", "cluster", "endpoint", "secret"]),
         (["check", "{}", "-o", "xml"], ["table", "json", "yaml"]),
+        (["xds", "{}", "-o", "table"], ["json", "yaml"]),
         (["completion", "tcsh"], ["bash", "zsh", "fish"]),
         (["controller", "--log-level", "loud"], ["debug", "info", "warning", "error"]),
     ],

@@ -19,6 +19,13 @@ class Format(StrEnum):
     yaml = "yaml"
 
 
+class DataFormat(StrEnum):
+    """Of what has no table."""
+
+    json = "json"
+    yaml = "yaml"
+
+
 class LogFormat(StrEnum):
     text = "text"
     json = "json"
@@ -52,9 +59,9 @@ ControllerNames = Annotated[
 ]
 
 
-def emit(data: Any, output: Format) -> None:
+def emit(data: Any, output: Format | DataFormat) -> None:
     """Plain data as JSON or YAML on stdout."""
-    if output is Format.json:
+    if output == "json":
         typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
         return
     import yaml

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import Bind, ControllerNames, Format, Paths, emit, warn
+from gwanmun.cli.output import Bind, ControllerNames, DataFormat, Paths, emit, warn
 
 
 class Kind(StrEnum):
@@ -23,7 +23,7 @@ def xds(
     controller_name: ControllerNames = [],
     kind: Annotated[Kind | None, typer.Option(help="only this kind", show_default=False)] = None,
     name: Annotated[str, typer.Option(help="only resources with this in their name")] = "",
-    output: Annotated[Format, typer.Option("-o", "--output", help="yaml or json")] = Format.yaml,
+    output: Annotated[DataFormat, typer.Option("-o", "--output", help="yaml or json")] = DataFormat.yaml,
 ) -> None:
     """Show the Envoy configuration that manifests become. Private keys are never shown.
 
@@ -33,4 +33,4 @@ def xds(
 
     shown, problems = folder_configuration(paths, bind, kind=kind or "", name=name, controllers=controller_name)
     warn(problems)
-    emit(shown, Format.json if output is Format.json else Format.yaml)
+    emit(shown, output)
