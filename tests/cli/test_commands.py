@@ -279,6 +279,17 @@ def test_check_of_references_to_nothing(folder: Path, before: str, after: str, s
     assert says in ran.err
 
 
+def test_a_class_whose_parameters_are_invalid_is_not_told_that_they_are_missing(folder: Path) -> None:
+    ours = "controllerName: gwanmun.dev/gateway-controller"
+    named = "parametersRef: {group: gwanmun.dev, kind: GatewayClassConfig, name: tuned}"
+    config = "apiVersion: gwanmun.dev/v1alpha1\nkind: GatewayClassConfig\nmetadata: {name: tuned}\nspec: {inference: 7}\n"
+    (folder / "a.yaml").write_text(GOOD.replace(ours, f"{ours}, {named}") + "---\n" + config)
+    ran = gwanmun("check", folder, *BOUND)
+    assert ran.code == 1
+    assert "error: GatewayClassConfig tuned: spec.inference" in ran.err
+    assert "GatewayClassConfig tuned does not exist, or is invalid (its own problem then says why)" in ran.err
+
+
 @pytest.mark.parametrize("name", ["kustomization.yaml", "kustomization.yml"])
 def test_a_kustomization_is_passed_over(folder: Path, name: str) -> None:
     (folder / "base").mkdir()

@@ -61,7 +61,10 @@ def referenced_parameters(q: Query, group: str, kind: str, name: str) -> Paramet
     if (canonical_group(group), kind) != (GWANMUN_GROUP, "GatewayClassConfig"):
         return f'{kind} of group "{group}" is not supported; GatewayClassConfig of group "{GWANMUN_GROUP}" is'
     found = q.get(config_parameters, name)
-    return f"GatewayClassConfig {name} does not exist" if found is None else found
+    # What an API server would refuse is in no snapshot; whoever reads the manifests says why.
+    return (
+        f"GatewayClassConfig {name} does not exist, or is invalid (its own problem then says why)" if found is None else found
+    )
 
 
 def class_parameters(q: Query, name: str) -> Parameters:
