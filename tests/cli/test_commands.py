@@ -265,7 +265,7 @@ def test_check_of_what_is_wrong_names_file_line_field_and_value(folder: Path) ->
             "x.com/",
             'GatewayClass gwanmun: spec.controllerName: "x.com/gateway-controller" is another controller, so nothing serves its'
             ' Gateways; "gwanmun.dev/gateway-controller" or "kgateway.dev/kgateway-controller" is accepted here'
-            " (or `gwanmun up --controller x.com/gateway-controller` serves it)",
+            " (or `gwanmun up --controller-name x.com/gateway-controller` serves it)",
         ),
         ("{name: vllm, port: 8000}", "{name: vlm, port: 8000}", "BackendNotFound"),
         ("{name: vllm, port: 8000}", "{name: vllm, port: 8001}", "8001"),

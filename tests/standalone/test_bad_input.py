@@ -103,7 +103,9 @@ async def test_a_class_of_another_controller_is_told_who_is_served_here(tmp_path
     async with served(tmp_path / "manifests", {"a": CLASS}, port=free_port(), controllers=("x.com/mine",)) as gw:
         line = await gw.problem("GatewayClass gwanmun", "spec.controllerName")
         assert '"gwanmun.dev/gateway-controller" is another controller' in line
-        assert '"x.com/mine" is accepted here (or `gwanmun up --controller gwanmun.dev/gateway-controller` serves it)' in line
+        assert (
+            '"x.com/mine" is accepted here (or `gwanmun up --controller-name gwanmun.dev/gateway-controller` serves it)' in line
+        )
 
 
 async def test_a_certificate_that_does_not_match_its_key_is_named(world: Served) -> None:

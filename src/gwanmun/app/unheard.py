@@ -34,5 +34,5 @@ def _foreign(gateway_class: object, controllers: Sequence[str]) -> str:
     name = gateway_class.spec.controller_name
     return (
         f"spec.controllerName: {show(name)} is another controller, so nothing serves its Gateways;"
-        f" {any_of(list(map(show, controllers)))} is accepted here (or `gwanmun up --controller {name}` serves it)"
+        f" {any_of(list(map(show, controllers)))} is accepted here (or `gwanmun up --controller-name {name}` serves it)"
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gwanmun.cli.output import BOTH_CONTROLLERS, LogFormat, LogLevel
+from gwanmun.cli.output import ControllerNames, LogFormat, LogLevel
 
 if TYPE_CHECKING:
     from gwanmun.infra.fleet.certificates import Issuer
@@ -30,10 +30,7 @@ def controller(
     metrics_listen: Annotated[
         str, typer.Option(envvar="GWANMUN_METRICS_LISTEN", help="where to answer /metrics, /healthz and /readyz")
     ] = "0.0.0.0:9090",
-    controller_name: Annotated[
-        list[str],
-        typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default=BOTH_CONTROLLERS),
-    ] = [],
+    controller_name: ControllerNames = [],
     watch_namespace: Annotated[
         list[str], typer.Option(help="namespace to look at; repeatable", show_default="all of them")
     ] = [],

@@ -55,7 +55,9 @@ Bind = Annotated[
 ]
 ControllerNames = Annotated[
     list[str],
-    typer.Option("--controller-name", help="controllerName that is meant; repeatable", show_default="ours and kgateway.dev's"),
+    typer.Option(
+        "--controller-name", help="controllerName of the GatewayClasses to serve; repeatable", show_default=BOTH_CONTROLLERS
+    ),
 ]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gwanmun.cli.output import BOTH_CONTROLLERS, Bind, Folders, LogFormat, bindings_of
+from gwanmun.cli.output import Bind, ControllerNames, Folders, LogFormat, bindings_of
 
 
 def up(
@@ -14,10 +14,7 @@ def up(
     address: Annotated[str, typer.Option(help="where Gateways without spec.addresses listen")] = "127.0.0.1",
     zone: Annotated[str, typer.Option(help="the zone of this proxy; endpoints of the same zone are preferred")] = "",
     concurrency: Annotated[int, typer.Option(help="Envoy's worker threads; 0 takes all cores", min=0, max=256)] = 0,
-    controller: Annotated[
-        list[str],
-        typer.Option(help="controllerName of GatewayClasses to serve; repeatable", show_default=BOTH_CONTROLLERS),
-    ] = [],
+    controller_name: ControllerNames = [],
     drain_seconds: Annotated[int, typer.Option(help="how long connections may end by themselves at Ctrl-C", min=0)] = 10,
     log_format: Annotated[LogFormat, typer.Option(help="text for people; json: one object a line, on stderr")] = LogFormat.text,
 ) -> None:
@@ -32,6 +29,7 @@ def up(
     """
     from gwanmun.app.logs import configure_logs
     from gwanmun.app.standalone import Standalone, StandaloneOptions
+    from gwanmun.app.words import controller_names
     from gwanmun.cli.progress import Teller, log_line, print_line
     from gwanmun.infra.rundir import named_path
 
@@ -42,7 +40,7 @@ def up(
         zone=zone,
         bindings=bindings_of(bind),
         concurrency=concurrency or None,
-        controllers=tuple(controller),
+        controllers=controller_names(controller_name),
         drain_seconds=drain_seconds,
     )
     teller = Teller(print_line if log_format is LogFormat.text else log_line)
