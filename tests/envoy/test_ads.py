@@ -308,6 +308,64 @@ async def test_a_certificate_is_renewed_for_new_connections(bench: Bench) -> Non
         assert await served_name() == "new.test"
 
 
+def unusable(name: str) -> Resource:
+    """A certificate with another one's key."""
+    leaf, other = trustme.CA().issue_cert("a.test"), trustme.CA().issue_cert("b.test")
+    return certificate(name, leaf.cert_chain_pems[0].bytes(), other.private_key_pem.bytes())
+
+
+def usable(name: str) -> Resource:
+    leaf = trustme.CA().issue_cert(f"{name}.test")
+    return certificate(name, leaf.cert_chain_pems[0].bytes(), leaf.private_key_pem.bytes())
+
+
+async def handshakes(port: int) -> bool:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        _, writer = await asyncio.open_connection(LOOPBACK, port, ssl=context)
+    except (OSError, ssl.SSLError):
+        return False
+    writer.close()
+    return True
+
+
+async def test_each_unusable_certificate_is_told_and_keeps_no_other_out(bench: Bench) -> None:
+    names = [f"s{n}" for n in range(9)]
+    secrets = {name: unusable(name) if name in ("s2", "s6") else usable(name) for name in names}
+    ports = {name: free_port() for name in names}
+    first = bench.resources().replace(SECRET, secrets)
+    first = first.replace(LISTENER, {name: listener(name, ports[name], "routes", name) for name in names})
+    async with serving(bench, first) as (plane, _):
+        (state,) = plane.publisher.proxies()
+        assert {refused.name for refused in state.rejections} == {"s2", "s6"}
+        assert {name for name in names if not await handshakes(ports[name])} == {"s2", "s6"}
+        state = await plane.edit(SECRET, usable("s2"))
+        assert [refused.name for refused in state.rejections] == ["s6"]
+        assert await handshakes(ports["s2"])
+
+
+@pytest.mark.parametrize("had", [True, False])
+async def test_a_restarted_server_hears_again_of_an_unusable_certificate(bench: Bench, *, had: bool) -> None:
+    bad = bench.resources(secret=unusable("cert"))
+    async with running_envoy(bench.directory, bootstrap(bench.socket)):
+        async with control_plane(bench.socket, bench.resources(secret=usable("cert")) if had else bad) as plane:
+            await plane.synced()
+            await plane.publish(bad)
+        for _ in range(2):
+            async with control_plane(bench.socket, bad) as plane:
+                state = await plane.synced()
+                assert [refused.name for refused in state.rejections] == ["cert"]
+
+
+async def test_a_listener_changes_while_its_renewed_certificate_is_refused(bench: Bench) -> None:
+    async with serving(bench, bench.resources(secret=usable("cert"))) as (plane, _):
+        await plane.edit(SECRET, unusable("cert"))
+        state = await plane.edit(LISTENER, listener("main", bench.port, "routes", "cert", stat="changed"))
+        assert [refused.name for refused in state.rejections] == ["cert"]
+        assert await handshakes(bench.port)
+
+
 async def test_a_listener_is_replaced_on_its_port(bench: Bench) -> None:
     async with serving(bench, bench.resources()) as (plane, _):
         replaced = listener("other", bench.port, "routes", stat="other")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from gwanmun.xds_server.delta import Stream
 from gwanmun.xds_server.messages import Request, Response
-from gwanmun.xds_server.resources import CLUSTER, ENDPOINTS, ResourceSet, resource
+from gwanmun.xds_server.resources import CLUSTER, ENDPOINTS, SECRET, Resource, ResourceSet, resource, stand_in
 
 BAD = b"bad"
 
@@ -22,12 +22,16 @@ def resources(url_to_bodies: dict[str, dict[str, bytes]]) -> ResourceSet:
 
 @dataclass
 class Held:
-    """One type at the client. `versions` is what it would report after a reconnect; `bodies` is what it runs."""
+    """One type at the client. `versions` is what it would report after a reconnect; `bodies` is what it runs.
+
+    `looked_at` are the Secrets that it would take as no change without a look, even if it has refused them.
+    """
 
     wildcard: bool = False
     names: set[str] = field(default_factory=set)
     bodies: dict[str, bytes] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    looked_at: dict[str, bytes] = field(default_factory=dict)
 
     def wants(self, name: str) -> bool:
         return self.wildcard or name in self.names
@@ -61,6 +65,7 @@ class Client:
         for name in [name for name in held.bodies if not held.wants(name)]:
             del held.bodies[name]
             held.versions.pop(name, None)
+        held.looked_at = {name: body for name, body in held.looked_at.items() if held.wants(name)}
         self.send(Request(url, unsubscribe=names))
 
     def reconnect(self, stream: Stream) -> None:
@@ -77,7 +82,10 @@ class Client:
         response = self.inbox.popleft()
         self.seen.append(response)
         held = self.types[response.type_url]
-        bad = [r.name for r in response.resources if is_bad(r.body)]
+        seen = [r.name for r in response.resources if held.looked_at.get(r.name) == r.body]
+        bad = [r.name for r in response.resources if r.name not in seen and self._refuses(r)]
+        if response.type_url == SECRET:
+            held.looked_at |= {r.name: r.body for r in response.resources if held.wants(r.name)}
         if not bad or self.partial:
             for name in response.removed:
                 held.bodies.pop(name, None)
@@ -96,6 +104,14 @@ class Client:
             self.send(Request(response.type_url, nonce=response.nonce))
         if self.follows_clusters and response.type_url == CLUSTER:
             self._follow_clusters()
+
+    def answer_all_of(self, url: str) -> None:
+        """Handle what has come, up to the last of one type and what comes of that in turn."""
+        while any(response.type_url == url for response in self.inbox):
+            self.step()
+
+    def _refuses(self, offered: Resource) -> bool:
+        return is_bad(offered.body) or offered == stand_in(offered.name)
 
     def drain(self) -> None:
         for _ in range(10_000):

@@ -17,6 +17,7 @@ from gwanmun.xds_server.resources import (
     Resource,
     ResourceSet,
     resource,
+    stand_in,
 )
 from gwanmun.xds_server.subscription import Limits
 
@@ -272,7 +273,7 @@ def test_one_bad_resource_is_found_and_the_good_ones_get_in(url, partial, names_
     assert len(client.seen) <= rounds
 
 
-@pytest.mark.parametrize("url", [LISTENER, ROUTES, SECRET])
+@pytest.mark.parametrize("url", [ENDPOINTS, LISTENER, ROUTES])
 def test_a_refused_resource_is_sent_again_only_when_it_changes(url) -> None:
     talk = Conversation(resources({url: {"a": b"1", "b": b"1"}}))
     talk.ask(url, "*")
@@ -290,12 +291,12 @@ def test_a_refused_resource_is_sent_again_only_when_it_changes(url) -> None:
 
 @pytest.mark.parametrize("body", [b"1", None])
 def test_a_refusal_is_forgotten_when_the_change_is_taken_back(body: bytes | None) -> None:
-    talk = Conversation(resources({SECRET: {"a": b"1"} if body else {}}))
-    talk.ask(SECRET, "a")
-    talk.ack(SECRET)
-    talk.edit(SECRET, a=b"bad")
-    talk.nack(SECRET)
-    assert talk.edit(SECRET, a=body) == []
+    talk = Conversation(resources({ROUTES: {"a": b"1"} if body else {}}))
+    talk.ask(ROUTES, "a")
+    talk.ack(ROUTES)
+    talk.edit(ROUTES, a=b"bad")
+    talk.nack(ROUTES)
+    assert talk.edit(ROUTES, a=body) == []
     assert talk.stream.rejections == ()
 
 
@@ -322,6 +323,46 @@ def test_a_refused_cluster_that_was_there_before_the_stream_is_not_taken_away() 
     talk = Conversation(resources({CLUSTER: {"a": b"bad"}}))
     assert talk.ask(CLUSTER, "*", initial_versions={"a": "before"}) == ["cds +a"]
     assert talk.nack(CLUSTER) == []
+
+
+def test_secrets_go_one_by_one_as_envoy_refuses_none_twice() -> None:
+    talk = Conversation(resources({SECRET: {"a": b"1", "b": b"bad", "c": b"1"}}))
+    assert talk.ask(SECRET, "a", "b", "c") == ["sds +a"]
+    assert talk.ack(SECRET) == ["sds +b"]
+    assert talk.nack(SECRET, "odd") == ["sds +b"]
+    assert talk.last[SECRET].resources == (stand_in("b"),)
+    assert talk.nack(SECRET, "incomplete") == ["sds +c"]
+    assert talk.ack(SECRET) == []
+    assert [(r.name, r.error) for r in talk.stream.rejections] == [("b", "odd")]
+    assert talk.edit(SECRET, b=b"2") == ["sds +b"]
+    assert talk.ack(SECRET) == []
+    assert talk.stream.rejections == ()
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_refused_secret_is_put_back_as_it_was(sent: bool) -> None:
+    talk = Conversation(resources({SECRET: {"a": b"1"}}))
+    if sent:
+        talk.ask(SECRET, "a")
+        talk.ack(SECRET)
+    else:
+        talk.ask(SECRET, "a", initial_versions={"a": resource("a", b"1").version})
+    assert talk.edit(SECRET, a=b"bad") == ["sds +a"]
+    assert talk.nack(SECRET) == ["sds +a"]
+    assert talk.last[SECRET].resources == (resource("a", b"1"),)
+    assert talk.ack(SECRET) == []
+    assert [r.name for r in talk.stream.rejections] == ["a"]
+    assert talk.edit(SECRET, a=b"1") == []
+    assert talk.stream.rejections == ()
+
+
+def test_a_secret_of_before_the_stream_comes_again_after_one_that_was_refused() -> None:
+    before = resource("a", b"1")
+    talk = Conversation(resources({SECRET: {"a": b"bad"}}))
+    assert talk.ask(SECRET, "a", initial_versions={"a": before.version}) == ["sds +a"]
+    talk.nack(SECRET)
+    talk.nack(SECRET)
+    assert talk.edit(SECRET, a=b"1") == ["sds +a"]
 
 
 def test_what_a_refused_response_may_have_left_behind_is_removed() -> None:

@@ -48,6 +48,8 @@ class Published(RuleBasedStateMachine):
 
     @rule()
     def reconnect(self) -> None:
+        """Anywhere but between the refusal of a Secret and what is sent in its place: of that moment nobody would know."""
+        self.client.answer_all_of(SECRET)
         self.client.reconnect(Stream(self.current, self.serial, LIMITS))
 
     @rule()

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gwanmun.protos import type_url
+from gwanmun.protos import pb, serialize, type_url
 
 CLUSTER = type_url("envoy.config.cluster.v3.Cluster")
 ENDPOINTS = type_url("envoy.config.endpoint.v3.ClusterLoadAssignment")
@@ -49,6 +49,11 @@ class Resource:
 def resource(name: str, body: bytes, needs: Iterable[Need] = ()) -> Resource:
     """A resource whose version is its content, so that a restarted control plane finds its clients up to date."""
     return Resource(name, blake2b(body, digest_size=9).hexdigest(), body, tuple(needs))
+
+
+def stand_in(name: str) -> Resource:
+    """A Secret with nothing in it: no proxy can serve with it, nor take it for any other."""
+    return resource(name, serialize(pb("envoy.extensions.transport_sockets.tls.v3.Secret")(name=name)))
 
 
 Changes = Mapping[str, tuple[str, ...]]

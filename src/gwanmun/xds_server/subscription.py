@@ -1,7 +1,7 @@
 """One resource type on one stream: what the client wants, holds and refuses, and what to send it next. Pure.
 
 At most one response is outstanding. Whatever changes meanwhile is only marked, so the next response carries the newest
-state and a burst costs one response. Deliberately absent: the order between types (``delta``).
+state and a burst costs one response; but Secrets go one by one. Deliberately absent: the order between types (``delta``).
 """
 
 import re
@@ -10,13 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gwanmun.xds_server.messages import Request, Response
-from gwanmun.xds_server.resources import CLUSTER, LISTENER, SCOPED_ROUTES, Resource
+from gwanmun.xds_server.resources import CLUSTER, LISTENER, SCOPED_ROUTES, SECRET, Resource, stand_in
 
 WILDCARD = "*"
 
 LEGACY_WILDCARD = frozenset({CLUSTER, LISTENER, SCOPED_ROUTES})
 """Types for which a first request that names nothing means everything. For the others it means nothing: Envoy sends such
 a request for, say, endpoints when it reconnects while it happens to have no cluster."""
+
+KEPT_THOUGH_REFUSED = frozenset({CLUSTER, SECRET})
+"""Types of which Envoy may keep what it refused, and then takes the same without a word when it comes again."""
 
 UNKNOWN = ""
 """The version of a resource that the client has in some form: it refused a response that held others as well."""
@@ -44,7 +47,7 @@ class Rejection:
 class Subscription:
     """State that lives as long as the stream. `pending` is ordered: a dict used as a set.
 
-    `accepted` has the resources behind `held` as far as this stream sent them; the client `reported` the others. `restore`
+    `accepted` has the resources behind `held` as far as we know them; the client `reported` the others. `restore`
     names what to put back as it was before anything else is sent, and `restoring` says that the outstanding response does.
     """
 
@@ -83,6 +86,8 @@ class Subscription:
         """The first request of this type on the stream."""
         self.held.update(request.initial_versions)
         self.reported = frozenset(request.initial_versions)
+        known = ((available.get(name), version) for name, version in self.held.items())
+        self.accepted.update((same.name, same) for same, version in known if same and same.version == version)
         if not request.subscribe and self.type_url in LEGACY_WILDCARD:
             self._want_everything(available)
         # A name that the client says it holds is a reconnect, not a question: it is answered only where it differs.
@@ -125,8 +130,8 @@ class Subscription:
             return None  # what could be put back was; there is nothing else to try
         names = (*response.removed, *(refused.name for refused in response.resources))
         named = tuple(name for name in names if _speaks_of(error, name))
-        if self.type_url == CLUSTER:
-            self.restore = named or names
+        if self.type_url in KEPT_THOUGH_REFUSED:
+            self.restore = tuple(name for name in named or names if self.wants(name))
         if len(names) > 1:
             self._isolate(names, named)
             return None
@@ -177,6 +182,9 @@ class Subscription:
         upserts: list[Resource] = []
         room = limits.bytes
         for name in names:
+            # Sent again in parts, refused Secrets would be accepted (see `_restore`): the culprit has to be known at once.
+            if self.type_url == SECRET and (removed or upserts):
+                break
             wanted = available.get(name)
             if wanted is None:
                 if name in self.held and not removals:
@@ -215,9 +223,18 @@ class Subscription:
 
         Envoy keeps a cluster that it refused late in a list of clusters to warm. There it would accept the same cluster
         without a word when it is sent again, and, as long as it is there, Envoy answers no further response of this type.
+
+        A Secret it remembers before it tries to use it. Sent again, on this stream or the next, the same one is accepted as
+        no change; and every later change of a listener with it is refused. A removal it ignores: what it never accepted is
+        replaced by a stand-in, which it refuses as well but which is not the Secret any more.
         """
         names, self.restore = self.restore, ()
         back = tuple(self.accepted[name] for name in names if name in self.accepted)
+        if self.type_url == SECRET:
+            lost = tuple(name for name in names if name not in self.accepted)
+            self.held.update((name, UNKNOWN) for name in lost)
+            back += tuple(stand_in(name) for name in lost)
+            names = ()
         # A cluster that the client had before this stream is in use, and we do not know what it was.
         away = tuple(name for name in names if name not in self.accepted and name not in self.reported)
         if not back and not away:
