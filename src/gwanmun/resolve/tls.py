@@ -5,6 +5,8 @@ whether the key is the certificate's. Expiry is deliberately not judged (nothing
 what a Secret or ConfigMap holds.
 """
 
+import re
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from gwanmun import ir
 from gwanmun.api import ConfigMap, Gateway, Secret
@@ -32,6 +35,12 @@ CURVES = ("secp256r1", "secp384r1", "secp521r1")
 SMALLEST_RSA_KEY = 2048  # bits
 UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
 """What reading a malformed PEM text may raise."""
+
+
+# Object identifiers as DER writes them.
+_RSA_PSS_DER = bytes.fromhex("06092a864886f70d01010a")
+_PRIME_FIELD_DER = bytes.fromhex("06072a8648ce3d0101")
+_PKCS8_BLOCK = re.compile(rb"-----BEGIN PRIVATE KEY-----(.+?)-----END PRIVATE KEY-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +214,35 @@ def _pair_problem(chain: bytes, private_key: bytes) -> str | None:
     try:
         of_key = load_pem_private_key(private_key, password=None).public_key()
         private_key.decode()
+        written = _pkcs8(private_key)
     except TypeError:
         return f'"{PRIVATE_KEY}" is encrypted; a key without a passphrase is needed'
     except UNREADABLE:
         return f'"{PRIVATE_KEY}" is not a PEM private key'
     if _spki(of_certificate) != _spki(of_key):
         return f'"{PRIVATE_KEY}" is not the key of the certificate in "{CERTIFICATE}"'
-    return _weak_key(of_certificate)
+    return _weak_key(of_certificate) or _refused_form(certificates[0], written)
+
+
+def _pkcs8(private_key: bytes) -> bytes:
+    """The DER of a key in the one form that names its algorithm, empty where it has another. May raise ValueError."""
+    block = _PKCS8_BLOCK.search(private_key)
+    return b64decode(block[1]) if block else b""
+
+
+def _refused_form(leaf: x509.Certificate, written_key: bytes) -> str | None:
+    """What keeps BoringSSL, and so Envoy, from reading a good key: how it is written down.
+
+    cryptography reads more and does not tell, so this looks at the bytes. An identifier cannot be there by chance.
+    """
+    if leaf.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS or _RSA_PSS_DER in written_key:
+        return "an RSA key for PSS only is refused; make a plain one (openssl genpkey -algorithm RSA) with its certificate"
+    if _PRIME_FIELD_DER in leaf.tbs_certificate_bytes:
+        return (
+            f'the certificate in "{CERTIFICATE}" spells its elliptic curve out, which is refused; '
+            "make one of a key with the curve's name (openssl ec -param_enc named_curve)"
+        )
+    return None
 
 
 def _spki(key: PublicKeyTypes) -> bytes:
