@@ -46,6 +46,29 @@ def test_model_paths(path: ir.PathMatch, is_model: bool) -> None:
     assert is_model_path(path) is is_model
 
 
+@pytest.mark.parametrize(
+    ("rule", "reads"),
+    [
+        ("{matches: [{path: {value: /v1}}], backendRefs: [{name: a, port: 8000}]}", False),
+        ("{backendRefs: [{group: gwanmun.dev, kind: Backend, name: engine}]}", False),
+        ("{matches: [{headers: [{name: X-Model-ID, value: m}]}], backendRefs: [{name: a, port: 8000}]}", True),
+    ],
+)
+def test_bodies_are_read_where_a_rule_looks_at_the_model(rule: str, reads: bool) -> None:
+    backend = """
+apiVersion: gwanmun.dev/v1alpha1
+kind: Backend
+metadata: {name: engine, namespace: ai}
+spec: {engine: vllm, endpoints: [{address: 10.0.0.1, port: 8000}]}
+"""
+    result = given(route(f"[{rule}]") + backend)
+    assert all(made.inference for made in rules_of(result))
+    (gateway,) = result.model.gateways.values()
+    (listener,) = gateway.ports[0].listeners
+    assert isinstance(listener, ir.HttpListener)
+    assert (listener.inference is not None) is reads
+
+
 def test_one_bad_rule_leaves_the_others() -> None:
     result = given(
         route("[{matches: [{path: {type: RegularExpression, value: '/('}}]}, {backendRefs: [{name: a, port: 8000}]}]")

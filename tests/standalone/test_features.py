@@ -217,7 +217,9 @@ ports: [{{port: {servers["datagrams"]}, protocol: UDP}}]
         )
         + route("limited", to("echo"), MODEL % ("gpt-4", ref("chat")), parent="limited")
         + route("mutual", to("echo"), parent="mutual")
-        + route("extra", to("far"), host="extra.example.com").replace("{name: gw}", "{kind: ListenerSet, name: more}")
+        + route("extra", to("far"), to("far", path="/v1"), host="extra.example.com").replace(
+            "{name: gw}", "{kind: ListenerSet, name: more}"
+        )
         + "---\n"
         + route("rpc", f"{{backendRefs: [{ref('rpc')}]}}", host="rpc.example.com").replace("HTTPRoute", "GRPCRoute")
         + "---\n"
@@ -367,6 +369,16 @@ async def test_a_request_over_the_limit(world: World, chunked: bool) -> None:
     assert response.status_code == 413
     assert response.json()["error"]["type"] == "invalid_request_error"
     assert (await limited.ask(CHAT, "POST", json=chat())).status_code == 200
+
+
+@pytest.mark.native
+async def test_bodies_are_not_read_where_no_rule_looks_at_the_model(world: World) -> None:
+    packed = {"content-type": "application/json", "content-encoding": "gzip"}
+    by_path = world.served.at(world.extra)
+    response = await by_path.ask("/v1/embeddings", "POST", host="extra.example.com", content=b"packed", headers=packed)
+    assert (response.status_code, response.json()["body_bytes"]) == (200, 6)
+    response = await world.served.ask("/v1/embeddings", "POST", host=AI, content=b"packed", headers=packed)
+    assert response.status_code == 415
 
 
 # HTTP

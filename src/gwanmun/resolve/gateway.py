@@ -126,7 +126,7 @@ def needs(q: Query, member: Member) -> Needs:
     http = q.get(http_rules, member.route, member.gateway)
     return Needs(
         frozenset(target for rule in http for target in _targets(rule.action)),
-        model=any(rule.inference or any(match.name == header for match in rule.match.headers) for rule in http),
+        model=any(match.name == header for rule in http for match in rule.match.headers),
     )
 
 
