@@ -1,7 +1,8 @@
-//! The request side of one stream: finds out which model is meant, and refuses what is too large or unreadable.
+//! The request side of one stream: finds out which model is meant, and refuses what it cannot read.
 //!
 //! A body is held only while the model must come from it, and then to its end: a second `model` key after the first
-//! could otherwise pass a route that the first one chose. What the listener needs to shape its own answers goes into
+//! could otherwise pass a route that the first one chose. The size limit is for what is held; the rest goes on as it
+//! comes and costs no memory. What the listener needs to shape its own answers goes into
 //! dynamic metadata (`ai`, `stream`, `body_problem`), and no earlier than it is needed: each entry costs a request more
 //! than all the rest of the module does to one with a model header.
 
@@ -20,16 +21,14 @@ pub struct Request {
     body: Body,
     /// Whether it is an inference request, as far as is known.
     ai: bool,
-    /// Bytes of body so far; counted for inference requests only.
+    /// Bytes of body so far; counted while it is held only.
     seen: u64,
 }
 
 #[derive(Debug, Default)]
 enum Body {
-    /// No inference request, as far as the module can tell: nothing is held, read or counted.
+    /// It goes on as it comes: no inference request as far as the module can tell, or the model is known.
     #[default]
-    Ignored,
-    /// An inference request whose body goes on as it comes.
     Passing,
     /// Held until its first byte tells whether it is JSON.
     Undecided(Scanner),
@@ -64,7 +63,7 @@ impl Request {
         // An empty one is none.
         if named {
             self.ai = true;
-            return if end { Flow::Continue } else { self.pass(config, stream) };
+            return Flow::Continue;
         }
         if stream.request_header(":method") != Some(b"POST") {
             return Flow::Continue;
@@ -82,7 +81,7 @@ impl Request {
             (Media::Form(None), false) => {
                 self.ai = true;
                 tell(stream, Problem::NoBoundary);
-                self.pass(config, stream)
+                Flow::Continue
             }
             (Media::Unnamed, false) => {
                 stream.raise_buffer_limit(config.max_request_bytes);
@@ -94,17 +93,17 @@ impl Request {
 
     /// A piece of the body has arrived; `end`: it is the last.
     pub fn on_body(&mut self, config: &Config, stream: &mut impl Stream, end: bool) -> Flow {
+        if matches!(self.body, Body::Undecided(_)) {
+            self.decide(config, stream);
+        }
         match self.body {
-            Body::Ignored => return Flow::Continue,
+            Body::Passing => return Flow::Continue,
             Body::Answered => return Flow::Answered,
-            Body::Passing | Body::Undecided(_) | Body::Held(_) => {}
+            Body::Undecided(_) | Body::Held(_) => {}
         }
         self.seen += stream.received_bytes();
         if self.seen > config.max_request_bytes {
             return self.answer(stream, &Reply::too_large(config.max_request_bytes));
-        }
-        if matches!(self.body, Body::Undecided(_)) && self.decide(config, stream) == Flow::Answered {
-            return Flow::Answered;
         }
         if let Body::Held(reader) = &mut self.body {
             reader.read(stream);
@@ -112,10 +111,7 @@ impl Request {
         if end {
             return self.on_end(config, stream);
         }
-        match self.body {
-            Body::Undecided(_) | Body::Held(_) => Flow::Hold,
-            _ => Flow::Continue,
-        }
+        Flow::Hold
     }
 
     /// The request is over, by its last piece of body or by trailers.
@@ -149,14 +145,6 @@ impl Request {
         }
     }
 
-    fn pass(&mut self, config: &Config, stream: &mut impl Stream) -> Flow {
-        if let Some(reply) = declared_too_large(config, stream) {
-            return self.answer(stream, &reply);
-        }
-        self.body = Body::Passing;
-        Flow::Continue
-    }
-
     fn hold(&mut self, config: &Config, stream: &mut impl Stream, reader: Reader) -> Flow {
         self.ai = true;
         if let Some(reply) = compressed(config, stream).or_else(|| declared_too_large(config, stream)) {
@@ -168,19 +156,20 @@ impl Request {
     }
 
     /// Without a content type the first byte that is no white space tells whether the body is meant to be JSON.
-    fn decide(&mut self, config: &Config, stream: &mut impl Stream) -> Flow {
+    fn decide(&mut self, config: &Config, stream: &mut impl Stream) {
         let mut first = None;
         stream.for_each_received(&mut |chunk| {
             first = first.or_else(|| chunk.iter().copied().find(|byte| !byte.is_ascii_whitespace()));
         });
         match (first, std::mem::take(&mut self.body)) {
-            (Some(b'{'), Body::Undecided(scanner)) => self.hold(config, stream, Reader::Json(scanner)),
+            (Some(b'{'), Body::Undecided(scanner)) => {
+                self.hold(config, stream, Reader::Json(scanner));
+            }
             (None, Body::Undecided(mut scanner)) => {
                 stream.for_each_received(&mut |chunk| scanner.feed(chunk));
                 self.body = Body::Undecided(scanner);
-                Flow::Hold
             }
-            _ => Flow::Continue,
+            _ => {}
         }
     }
 

@@ -384,6 +384,8 @@ def test_compressed_and_large_bodies() -> None:
     assert ask_model(packed, content_type="application/json", content_encoding="gzip").outcome.startswith("415: ")
     large = json.dumps({"model": "gpt-4", "prompt": "x" * 33 * 1024 * 1024}).encode()
     assert ask_model(large).outcome == "413: the body has more than 33554432 bytes"
+    assert ask_model(large, x_model_id="gpt-4").outcome.startswith("forwarded by ")
+    assert not ask_model(large, content_type="text/csv").outcome.startswith("413: ")
 
 
 def test_without_the_module_no_body_is_read() -> None:

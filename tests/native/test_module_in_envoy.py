@@ -193,12 +193,19 @@ async def test_too_large_bodies_are_refused_at_once(gateway: Gateway) -> None:
     check_refused(await exchange.reply(), status=413, code="request_too_large")
 
 
-@pytest.mark.parametrize("headers", [{}, {"content_type": FORM_TYPE}, {"content_type": ""}, {"x_model_id": "gpt-4"}])
+@pytest.mark.parametrize("headers", [{}, {"content_type": FORM_TYPE}, {"content_type": ""}])
 async def test_too_large_bodies_of_unknown_length_are_refused(gateway: Gateway, headers: dict[str, str]) -> None:
     start = b"--xYz\r\n\r\n" if headers.get("content_type") else b'{"x": "'
     pieces = [start, *[b"x" * 100] * 10]
     reply = await gateway.send(*pieces, listener="small", chunked=True, **headers)
     check_refused(reply, status=413, code="request_too_large")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_that_is_not_held_has_no_limit(gateway: Gateway, chunked: bool) -> None:
+    body = b'{"x": "'.ljust(9 * MIB, b"x")
+    reply = await gateway.send(body, listener="small", chunked=chunked, x_model_id="gpt-4")
+    check_served(reply, by="gpt", body=body, model="gpt-4")
 
 
 async def test_compressed_bodies_are_refused_unless_the_header_says_the_model(gateway: Gateway) -> None:

@@ -39,30 +39,33 @@ def with_one_model(headers: Headers, header: str) -> Headers:
 def read_body(method: str, headers: Headers, body: bytes, settings: ir.InferenceSettings) -> BodyReading:
     """What is known of the model; a client's own header wins, and then the body is not looked at."""
     header = settings.model_header
-    too_large = BodyReading(refused=f"413: the body has more than {settings.max_request_bytes} bytes")
-    is_too_large = len(body) > settings.max_request_bytes
     sent = value_of(headers, header).strip(_SPACE)
     if sent:
-        return too_large if is_too_large else BodyReading(facts=(f"{header}: {sent} (sent by the client)",))
+        return BodyReading(facts=(f"{header}: {sent} (sent by the client)",))
     if method != "POST":
         return BodyReading(
             facts=(f"the body is not read: the model is taken from those of POST, not {method}",) if body else ()
         )
+    too_large = BodyReading(refused=f"413: the body has more than {settings.max_request_bytes} bytes")
+    is_too_large = len(body) > settings.max_request_bytes
     kind = value_of(headers, "content-type").partition(";")[0].strip(_SPACE).lower()
-    if kind == "multipart/form-data":
-        return BodyReading(facts=("the form's field model is read by the gateway, not here: give the header to explain it",))
+    form = kind == "multipart/form-data"
     if kind in _UNMEANT:
         text = body.lstrip(_SPACE.encode())
         if text and not text.startswith(b"{"):
             return BodyReading()
         if not text:
             return too_large if is_too_large else BodyReading()
-    elif not _is_json(kind):
+    elif not form and not _is_json(kind):
         return BodyReading()
     encoding = value_of(headers, "content-encoding").strip(_SPACE)
     if body and encoding.lower() not in ("", "identity"):
         return BodyReading(refused=f"415: a body with the content-encoding {encoding} is not read; the header {header} is")
-    return too_large if is_too_large else _from_json(body, header)
+    if is_too_large:
+        return too_large
+    if form:
+        return BodyReading(facts=("the form's field model is read by the gateway, not here: give the header to explain it",))
+    return _from_json(body, header)
 
 
 def _is_json(kind: str) -> bool:
