@@ -31,14 +31,13 @@ from gwanmun.infra.envoy import MODULE, EnvoyBinary, find_envoy
 from gwanmun.infra.fleet import contract
 from gwanmun.infra.fleet.child import child_command, end_child, start_child
 from gwanmun.infra.fleet.credentials import Credentials, CredentialsError, wait_for_credentials
+from gwanmun.infra.memory import container_heap
 from gwanmun.infra.podports import METRICS_PORT
 from gwanmun.infra.rundir import RunDir
 from gwanmun.protos import EnvoyBinaryError
 
 log = structlog.get_logger()
 
-_HEAP_PART = 0.85
-"""Of the container's memory; the rest is for this program, for code and for what the allocator holds back."""
 _SCRAPES = 4
 """At once: Envoy's main thread, which also takes configuration, makes the text."""
 
@@ -133,7 +132,7 @@ def _bootstrap_of(options: ProxyOptions, rundir: RunDir, credentials: Credential
                 admin=rundir.admin_socket,
                 xds_socket=endpoint,
                 zone=options.zone or None,
-                max_heap_bytes=None if options.memory_bytes is None else int(options.memory_bytes * _HEAP_PART),
+                max_heap_bytes=None if options.memory_bytes is None else container_heap(options.memory_bytes),
                 metadata={name: value for name, value in claims.items() if value},
                 json_logs=options.log_format == "json",
             )

@@ -35,6 +35,7 @@ from gwanmun.infra.envoy import EnvoyBinary, Module, NoModule, find_envoy, place
 from gwanmun.infra.kept import Kept, read_kept, write_kept
 from gwanmun.infra.launch import LaunchOptions
 from gwanmun.infra.local import Event, LocalEnvoy
+from gwanmun.infra.memory import machine_heap, machine_memory
 from gwanmun.infra.ports import PortOptions
 from gwanmun.infra.probe import first_unprivileged_port, unusable
 from gwanmun.infra.rundir import Lock, RunDir, RunDirError, run_directory
@@ -309,8 +310,13 @@ class Standalone:
         )
 
     def _bootstrap_options(self, rundir: RunDir) -> BootstrapOptions:
+        memory = machine_memory()
         return BootstrapOptions(
-            node_id=rundir.name, admin=rundir.admin_socket, xds_socket=rundir.xds_socket, zone=self.options.zone or None
+            node_id=rundir.name,
+            admin=rundir.admin_socket,
+            xds_socket=rundir.xds_socket,
+            zone=self.options.zone or None,
+            max_heap_bytes=None if memory is None else machine_heap(memory),
         )
 
     def _envoy_event(self, event: Event) -> None:

@@ -1,6 +1,6 @@
 """Envoy on this machine: its bootstrap, run directory, process, ports and admin interface.
 
-    bootstrap  what Envoy is started with (pure)
+    bootstrap  what Envoy is started with (pure); memory says how much it may take
     ports      which address and port every Gateway port gets (pure); probe asks the machine, bound remembers
     rundir     the directory that outlives a control plane: lock, state, sockets, log
     envoy      the pinned binary and the native module
