@@ -357,3 +357,37 @@ ADDRESSES = ", ".join(["{addresses: [10.0.0.1]}"] * 1_000)
 )
 def test_the_largest_objects_that_kubernetes_takes_are_taken(api_version: str, kind: str, body: str) -> None:
     assert problems(f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x}}\n{body}\n") == []
+
+
+_TAKEN = (
+    "Content-Length host transfer-encoding Connection te upgrade expect cookie Authorization accept proxy-authorization"
+    " x-forwarded-for X-Envoy-Retry-On x-gateway-destination-endpoint"
+)
+
+
+@pytest.mark.parametrize("header", _TAKEN.split())
+def test_the_model_is_not_written_into_a_header_with_another_meaning(header: str) -> None:
+    (problem,) = problems(_CLASS_CONFIG.format(header))
+    assert f'spec.inference.modelHeader: "{header}" is refused: ' in problem
+    assert "such as x-model-id" in problem
+
+
+@pytest.mark.parametrize("header", [":authority", ":path", "x model"])
+def test_the_models_header_is_a_header(header: str) -> None:
+    (problem,) = problems(_CLASS_CONFIG.format(f'"{header}"'))
+    assert f'spec.inference.modelHeader: "{header}" is not a header name' in problem
+
+
+@pytest.mark.parametrize("header", ["X-Model", "x-gateway-model-name", "model", "host-model", "x-accept"])
+def test_any_other_header_may_be_the_models(header: str) -> None:
+    config = only(_CLASS_CONFIG.format(header))
+    assert isinstance(config, GatewayClassConfig)
+    assert config.spec.inference.model_header == header
+
+
+_CLASS_CONFIG = """\
+apiVersion: gwanmun.dev/v1alpha1
+kind: GatewayClassConfig
+metadata: {{name: c}}
+spec: {{inference: {{modelHeader: {}}}}}
+"""
