@@ -465,6 +465,45 @@ def test_a_client_that_never_asks_for_endpoints_is_not_waited_for_for_ever() -> 
     assert said(talk.stream.stop_waiting()) == ["rds +r"]
 
 
+def test_endpoints_that_were_asked_for_are_waited_for_however_long_they_take() -> None:
+    talk = envoy_like(full("a", b"->a"))
+    talk.publish(full("abc", b"->bc"))
+    assert talk.ask(ENDPOINTS, "b") == ["eds +b"]
+    assert talk.ask(ENDPOINTS, "c") == []  # after those under way
+    talk.ack(CLUSTER)
+    assert talk.wait() == []
+    assert talk.ack(ENDPOINTS) == ["eds +c"]
+    assert talk.wait() == []
+    assert talk.ack(ENDPOINTS) == ["rds +r"]
+
+
+def test_a_backend_that_went_and_came_back_is_routed_to_when_its_endpoints_are_there_again() -> None:
+    talk = envoy_like(full("ab", b"->a"))
+    assert talk.publish(full("a", b"->a")) == ["cds -b", "eds -b"]
+    talk.publish(full("ab", b"->b"))
+    assert talk.ack(CLUSTER) == ["cds +b"]
+    talk.drop(ENDPOINTS, "b")
+    assert talk.ack(CLUSTER) == []
+    assert talk.ask(ENDPOINTS, "b") == []  # after the removal under way
+    assert talk.ack(ENDPOINTS) == ["eds +b"], "and no route yet"
+    assert talk.ack(ENDPOINTS) == ["rds +r"]
+
+
+def test_endpoints_sent_to_a_backend_that_was_about_to_go_do_not_count_for_its_successor() -> None:
+    talk = envoy_like(full("ab", b"->ab"))
+    assert talk.publish(full("a", b"->a")) == ["rds +r"]
+    talk.publish(full("a", b"->a again"))
+    assert talk.ack(ROUTES) == ["cds -b"], "and soon the next step"
+    again = full("ab", b"->b").replace(ENDPOINTS, {"b": resource("b", b"2")})
+    assert talk.publish(again) == ["eds +b"]
+    assert talk.ack(CLUSTER) == ["cds +b"]
+    talk.drop(ENDPOINTS, "b")  # with the cluster that is gone
+    talk.ack(CLUSTER)
+    assert talk.ack(ENDPOINTS) == [], "nobody has taken them"
+    assert talk.ask(ENDPOINTS, "b") == ["eds +b"]
+    assert talk.ack(ENDPOINTS) == ["rds +r"]
+
+
 def test_a_refused_cluster_does_not_hold_up_routes() -> None:
     talk = envoy_like(full("a", b"->a"))
     talk.publish(full("ab", b"->b"))

@@ -38,10 +38,12 @@ _STUCK = "the proxy neither accepts this cluster nor says why: it keeps warming 
 
 
 class _Awaited(NamedTuple):
-    """The type that needs something; `anew` if this stream sent it, so that a client may need again what it has."""
+    """The type that needs something; `anew` if this stream sent it, so that a client may need again what it has. Then only a
+    response counts that is newer than the one with the nonce `since`."""
 
     origin: str
     anew: bool
+    since: int = 0
 
 
 class Stream:
@@ -103,7 +105,8 @@ class Stream:
             elif request.error is not None:
                 subscription.explain(request.nonce, request.error)
             subscription.update(request, self._current(request.type_url))
-        self._stop_awaiting(Need(request.type_url, name) for name in request.unsubscribe)
+        unneeded = (Need(request.type_url, name) for name in request.unsubscribe)
+        self._stop_awaiting(need for need in unneeded if not self._is_about_to_be_asked_for(need))
         return list(self._responses())
 
     def publish(self, publication: Publication) -> list[Response]:
@@ -121,7 +124,8 @@ class Stream:
         return list(self._responses())
 
     def stop_waiting(self) -> list[Response]:
-        """Go on without what is `awaited`: a client that never asks for it must not be cut off from everything else.
+        """Go on without what was `awaited` but never asked for: a client that does not ask is not to be cut off from the rest.
+        What it did ask for is on its way, and coming late it would be missed: routes would lead where nothing is yet.
 
         One case is worse. Envoy finds some faults of a cluster (a Maglev table size that is not prime) only after it began
         to warm it; the cluster then warms for ever, and while any cluster warms Envoy sends neither ACK nor NACK for
@@ -129,21 +133,38 @@ class Stream:
         """
         stuck = self._stuck_clusters()
         if stuck is None:
-            self._awaited.clear()
+            self._stop_awaiting(self._never_asked_for())
             self._asked = True
             return list(self._responses())
         if self._answered_nonce < int(stuck.nonce):
             return list(self._probe())
-        culprits = tuple(sent for sent in stuck.resources if any(need in self._awaited for need in sent.needs))
-        self._awaited.clear()
+        never = self._never_asked_for()
+        culprits = tuple(sent for sent in stuck.resources if not never.isdisjoint(sent.needs))
+        self._stop_awaiting(never)
         self._subscriptions[CLUSTER].give_up(culprits, _STUCK)
         return list(self._responses())
+
+    def _never_asked_for(self) -> set[Need]:
+        """What is awaited and not on its way."""
+        return {need for need in self._awaited if not self._is_on_its_way(need)}
+
+    def _is_about_to_be_asked_for(self, need: Need) -> bool:
+        """Whether what needs it is not answered yet. Who drops it now had it for something that went before that."""
+        waiting = self._awaited.get(need)
+        origin = self._subscriptions.get(waiting.origin) if waiting is not None else None
+        under_way = origin.outstanding if origin is not None else None
+        return under_way is not None and any(need in sent.needs for sent in under_way.resources)
+
+    def _is_on_its_way(self, need: Need) -> bool:
+        subscription = self._subscriptions.get(need.type_url)
+        return subscription is not None and subscription.wants(need.name) and subscription.is_sending(need.name)
 
     def _stuck_clusters(self) -> Response | None:
         """The unanswered response with clusters of which some do not ask for what they need."""
         clusters = self._subscriptions.get(CLUSTER)
         response = clusters.outstanding if clusters else None
-        if response is None or not any(need in self._awaited for sent in response.resources for need in sent.needs):
+        never = self._never_asked_for()
+        if response is None or all(never.isdisjoint(sent.needs) for sent in response.resources):
             return None
         return response
 
@@ -186,13 +207,21 @@ class Stream:
         self._answered_nonce = max(self._answered_nonce, int(answered.nonce))
         if error is None:
             subscription.accept()
-            arrived = (*(taken.name for taken in answered.resources), *answered.removed)
+            current = self._current(subscription.type_url)
+            # What was taken away may be wanted again meanwhile; that it is gone is no answer to that.
+            gone = (name for name in answered.removed if name not in current)
+            arrived = (*(taken.name for taken in answered.resources), *gone)
         else:
             culprit = subscription.refuse(error)
             arrived = (culprit.name,) if culprit else ()
             self._stop_awaiting(culprit.needs if culprit else ())
         url = subscription.type_url
-        self._stop_awaiting(Need(url, name) for name in arrived if name not in subscription.forced)
+        needs = (Need(url, name) for name in arrived if name not in subscription.forced)
+        self._stop_awaiting(need for need in needs if self._is_newer(answered, need))
+
+    def _is_newer(self, answered: Response, need: Need) -> bool:
+        waiting = self._awaited.get(need)
+        return waiting is None or int(answered.nonce) > waiting.since
 
     def _stop_awaiting(self, needs: Iterable[Need]) -> None:
         if self._awaited:
@@ -262,8 +291,12 @@ class Stream:
         if need.name not in self._current(need.type_url):
             return
         subscription = self._subscriptions.get(need.type_url)
+        is_of_new_cluster = waiting.origin == CLUSTER and waiting.anew and need.type_url == ENDPOINTS
+        if is_of_new_cluster:
+            # What is under way may meet a client that has just dropped the cluster of this name which was there before.
+            waiting = waiting._replace(since=self._nonce)
         if subscription is not None and subscription.wants(need.name):
-            if waiting == (CLUSTER, True) and need.type_url == ENDPOINTS:
+            if is_of_new_cluster:
                 # Envoy replaces a changed cluster by a new one that waits for endpoints, but it does not ask for them
                 # again, because the old one is subscribed already.
                 subscription.force(need.name)

@@ -70,6 +70,11 @@ class Subscription:
     def wants(self, name: str) -> bool:
         return self.wildcard or name in self.names
 
+    def is_sending(self, name: str) -> bool:
+        """Whether it is about to be sent, or was and is not answered yet."""
+        under_way = self.outstanding.resources if self.outstanding is not None else ()
+        return name in self.pending or any(sent.name == name for sent in under_way)
+
     def mark(self, names: Iterable[str]) -> None:
         """These may differ from what the client holds."""
         if self.wildcard:
