@@ -38,17 +38,25 @@ _REQUEST: Final = {
 ``names.cluster``. Credentials are in none of them. Each field costs a request 0.2 us, so there are no more than are used."""
 
 
+def logged_fields(inference: InferenceSettings) -> frozenset[str]:
+    """Every field that a line may have."""
+    return frozenset((*_REQUEST, *_asked(inference), *_CONNECTION))
+
+
 def request_log(path: str | None, inference: InferenceSettings | None) -> list[Fields]:
     """The log of an HTTP listener; none where `path` is None. The model is in it where rules look at it."""
     if path is None:
         return []
     if inference is None:
         return [_file(path, _REQUEST)]
-    asked = {
+    return [_file(path, _REQUEST | _asked(inference))]
+
+
+def _asked(inference: InferenceSettings) -> dict[str, str]:
+    return {
         "model": f"%REQ({inference.model_header})%",
         "body_problem": f"%DYNAMIC_METADATA({METADATA}:body_problem)%",
     }
-    return [_file(path, _REQUEST | asked)]
 
 
 def connection_log(path: str | None) -> list[Fields]:
