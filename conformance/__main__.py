@@ -102,7 +102,8 @@ async def _controller(cluster: Cluster, arguments: argparse.Namespace, output: P
             if process.returncode is None:
                 process.terminate()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), 10)
+                    async with asyncio.timeout(10):
+                        await process.wait()
             if process.returncode is None:
                 process.kill()
                 await process.wait()

@@ -614,7 +614,7 @@ async def test_a_namespace_that_ends_is_let_go(steady: Steady) -> None:
         await cluster.eventually("the namespace is gone", gone, within=30)
     await plane.quiet(f"/namespaces/{namespace}/")
     new = [line for line in plane.log()[lines:] if namespace in json.dumps(line)]
-    assert len(new) <= 6, "once for each of its objects"
+    assert len(new) == 1, "once for all of its objects"
     plane.no_defect()
 
 

@@ -246,3 +246,21 @@ async def until(holds: Any) -> None:
     async with asyncio.timeout(5):
         while not holds():  # noqa: ASYNC110  the scripted server tells nobody what it was asked
             await asyncio.sleep(0.01)
+
+
+async def test_it_ends_when_it_is_told_to_even_if_there_is_news_at_that_moment(followed: Followed) -> None:
+    _, following, batches = followed
+    await names(batches)
+
+    async def follow() -> None:
+        async for _ in batches:
+            pass
+
+    task = asyncio.create_task(follow())
+    following._news.set()
+    for _ in range(5):  # until it waits for the end of the burst
+        await asyncio.sleep(0)
+    following._news.set()
+    task.cancel()
+    ended, _ = await asyncio.wait([task], timeout=2)
+    assert ended

@@ -99,7 +99,8 @@ class Load:
             started = time.perf_counter()
             writer.write(self.target.request)
             await writer.drain()
-            status, keep = await asyncio.wait_for(_read_answer(reader), _ANSWER_TIMEOUT_S)
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                status, keep = await _read_answer(reader)
             asked += 1
             self.tally.answered += 1
             self.tally.latencies.append(time.perf_counter() - started)

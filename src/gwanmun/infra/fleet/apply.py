@@ -17,7 +17,7 @@ from gwanmun.infra.fleet.contract import PROVISIONAL
 from gwanmun.infra.fleet.naming import ours
 from gwanmun.kube import ApiError, UnreachableError, collection_path, manifest_path
 from gwanmun.kube.paths import PLURALS
-from gwanmun.kube.refusal import missing_right, namespace_ends
+from gwanmun.kube.refusal import missing_right, namespace_ends, namespace_is_gone
 from gwanmun.names import ObjectKey
 
 MANAGER: Final = "gwanmun"
@@ -365,11 +365,12 @@ def _problem(error: ApiError | UnreachableError, identity: _Identity, verb: str)
     if error.code == 404 and not error.reason:
         # Not that an object is missing, which has a reason, but the path to all of them.
         return Problem(f"cannot {verb} {subject}: {identity.kind} of {group} is not installed", serving=serving)
-    message = f"cannot {verb} {subject}: {error}"
-    if error.code == 403 and namespace_ends(str(error)):
-        return Problem(message, serving=False)
+    if namespace_ends(str(error)) or namespace_is_gone(str(error)):
+        # Of all objects at once, whichever of the two is said: soon the Gateway will be gone, too.
+        return Problem(f"nothing can be made in namespace {identity.namespace} because it is being terminated", serving=False)
     if error.code != 403 or not missing_right(str(error)):
-        return Problem(message, serving=serving)
+        return Problem(f"cannot {verb} {subject}: {error}", serving=serving)
+    message = f"cannot {verb} {subject}: {error}"
     verbs = '"create", "patch"' if verb == "patch" else f'"{verb}"'
     grant = f'apiGroups: ["{group}"], resources: ["{PLURALS[group, identity.kind]}"], verbs: [{verbs}]'
     return Problem(message, grant, serving)

@@ -164,7 +164,9 @@ class KubernetesProvider:
         while left > 0:
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), _SETTLE_S)
+                # Not `wait_for`, which before Python 3.12 loses a cancellation that comes with the news.
+                async with asyncio.timeout(_SETTLE_S):
+                    await self._news.wait()
             except TimeoutError:
                 return
             left -= _SETTLE_S
