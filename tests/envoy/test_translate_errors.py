@@ -18,6 +18,7 @@ from proxied import Proxy, Upstream, ask, proxy, upstreams
 import gwanmun
 from free_ports import free_port
 from gwanmun.ir import Backend, Endpoint, Host, HttpListener, HttpMatch, InferenceSettings, Respond, Rule
+from gwanmun.xds.table import shard_count
 
 MODULE = Path(gwanmun.__file__).parent / "_native" / "libgwanmun.so"
 SETTINGS = InferenceSettings(max_request_bytes=100_000)
@@ -173,6 +174,15 @@ async def test_the_access_log(tmp_path) -> None:
     assert entry["route"] == f"HTTPRoute/ai/{routed.key.rule.route.name}/0/0"
     assert entry["attempts"] == 1
     assert entry["first_byte_ms"] is not None
+
+
+@pytest.mark.parametrize(
+    ("exact", "wild", "count"), [(100, 0, 0), (101, 0, 256), (101, 16, 256), (101, 17, 64), (101, 64, 64), (101, 65, 0)]
+)
+def test_a_big_table_is_cut_unless_too_much_would_be_in_every_part(exact: int, wild: int, count: int) -> None:
+    hosts = {f"h{n}": Host(f"h{n}", (rule(to("a")),)) for n in range(exact)}
+    hosts["*"] = Host("*", (rule(to("a")),) * wild)
+    assert shard_count(hosts, threshold=100, most=256) == count
 
 
 async def test_routes_in_shards(tmp_path) -> None:

@@ -24,7 +24,8 @@ class Options:
     it is left out with a problem.
 
     `zone` and `node` are the proxy's own, for traffic that prefers to stay near. A route table with more than
-    `shard_threshold` rules is cut into `shards` scoped ones (only with the module). `access_log` is a file that gets one line
+    `shard_threshold` rules is cut into up to `shards` scoped ones (only with the module), as Envoy builds a table anew with
+    every change of it. `access_log` is a file that gets one line
     of JSON for each request. `system_trust` is the file with the certificate authorities that this machine trusts.
     """
 
@@ -33,6 +34,6 @@ class Options:
     zone: str = ""
     node: str = ""
     shard_threshold: int = 500
-    shards: int = 64
+    shards: int = 256
     access_log: str | None = None
     system_trust: str = "/etc/ssl/certs/ca-certificates.crt"

@@ -25,7 +25,7 @@ from gwanmun.xds.http import HttpChain
 from gwanmun.xds.listener import Chain, DatagramShape, ListenerShape, TcpChain, Tls
 from gwanmun.xds.options import Binding
 from gwanmun.xds.route import RouteContext
-from gwanmun.xds.table import Shards, Table, shards, table, worth_sharding
+from gwanmun.xds.table import Shards, Table, shard_count, shards, table
 from gwanmun.xds.types import Problem
 
 
@@ -170,8 +170,9 @@ class _Plan:
         hosts = listeners[0].hosts if len(listeners) == 1 else _merged(listeners)
         misdirected = tuple(sorted({host for one in listeners for host in one.misdirected}))
         before = self._before.get(table_name)
-        if self._context.module_path is not None and worth_sharding(hosts, self._context.shard_threshold):
-            count = self._context.shards
+        threshold, most = self._context.shard_threshold, self._context.shards
+        count = shard_count(hosts, threshold=threshold, most=most) if self._context.module_path is not None else 0
+        if count:
             cut = shards(
                 table_name,
                 hosts,

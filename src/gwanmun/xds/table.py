@@ -25,8 +25,8 @@ _VIRTUAL_HOSTS_FIELD: Final = 2
 _MAX_BODY_BYTES: Final = 1024 * 1024
 """The largest answer of the gateway's own. A longer one would have the whole table refused; Envoy's default is 4,096."""
 
-_MAX_COPIED_RULES: Final = 64
-"""Rules of hosts with a wildcard are in every shard; with more of them sharding would cost more than it gives."""
+_MAX_COPIES: Final = 4096
+"""Rules of hosts with a wildcard are in every shard; with more copies of them sharding would cost more than it gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,13 @@ def _shards_of(domain: str, count: int) -> Iterable[int]:
     return range(count) if domain[0] == "*" else (shard_of(domain, count),)
 
 
-def worth_sharding(hosts: Mapping[str, Host], threshold: int) -> bool:
-    """Asked at every change, so it looks at no more hosts than it has to."""
-    if sum([len(hosts[domain].rules) for domain in hosts if domain[0] == "*"]) > _MAX_COPIED_RULES:
-        return False
+def shard_count(hosts: Mapping[str, Host], *, threshold: int, most: int) -> int:
+    """Into how many shards to cut: `most`, a quarter of them where many rules would have to be in each, 0 where the table is
+    small or even that were too many copies. Asked at every change, so it looks at no more hosts than it has to."""
+    copied = sum([len(hosts[domain].rules) for domain in hosts if domain[0] == "*"])
+    count = next((count for count in (most, most // 4) if copied * count <= _MAX_COPIES), 0)
     counts = accumulate(len(host.rules) for domain, host in hosts.items() if domain[0] != "*")
-    return any(count > threshold for count in counts)
+    return count if any(so_far > threshold for so_far in counts) else 0
 
 
 def table(
