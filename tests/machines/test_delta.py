@@ -504,6 +504,21 @@ def test_endpoints_sent_to_a_backend_that_was_about_to_go_do_not_count_for_its_s
     assert talk.ack(ENDPOINTS) == ["rds +r"]
 
 
+def test_routes_wait_for_the_endpoints_of_a_cluster_that_was_kept_while_there_were_none() -> None:
+    # Its endpoints had not come when the control plane went, and the next one's first routes, without it, are refused.
+    talk = Conversation(full("", b"->nothing"), Limits(resources=1))
+    talk.ask(CLUSTER, "*", initial_versions={name: cluster(name).version for name in "ab"})
+    assert talk.ask(ENDPOINTS, "a", "b") == ["eds -a -b"]
+    talk.ack(ENDPOINTS)
+    talk.ask(LISTENER, "*")
+    talk.ask(ROUTES, "r")
+    talk.ack(LISTENER)
+    talk.nack(ROUTES)
+    assert talk.publish(full("ab", b"->ab")) == ["eds +a"]
+    assert talk.ack(ENDPOINTS) == ["eds +b"]
+    assert talk.ack(ENDPOINTS) == ["rds +r"]
+
+
 def test_a_refused_cluster_does_not_hold_up_routes() -> None:
     talk = envoy_like(full("a", b"->a"))
     talk.publish(full("ab", b"->b"))

@@ -243,6 +243,7 @@ class Stream:
             for url, names in self._marked.items():
                 if subscription := self._subscriptions.get(url):
                     subscription.mark(names)
+            self._await_of_kept(self._marked.get(CLUSTER, ()))
             self._marked.clear()
 
     def _send_unstaged(self) -> Iterator[Response]:
@@ -311,9 +312,15 @@ class Stream:
     def _await_of_known(self, subscription: Subscription) -> None:
         """A client that comes back with clusters may have lost the last stream before their endpoints came."""
         if subscription.type_url == CLUSTER:
-            clusters = self._current(CLUSTER)
-            for name in subscription.held:
-                for need in clusters[name].needs if name in clusters else ():
+            self._await_of_kept(subscription.held)
+
+    def _await_of_kept(self, names: Iterable[str]) -> None:
+        """Clusters that a client has already are not sent; what they need may have gone and come back meanwhile."""
+        subscription, clusters = self._subscriptions.get(CLUSTER), self._current(CLUSTER)
+        if subscription is not None:
+            for name in names:
+                kept = clusters.get(name) if name in subscription.held else None
+                for need in kept.needs if kept is not None else ():
                     self._await(need, _Awaited(CLUSTER, anew=False))
 
     def _await_again(self, type_url: str) -> None:
