@@ -134,8 +134,8 @@ def test_when_the_owners_proxies_are_gone_the_other_has_the_name() -> None:
     controller._snapshot = snapshot_of(gateway("web", "internal-gwanmun", SOONER))
     controller._resolution = Resolver(Settings()).update(controller._snapshot, frozenset())
     controller._update_fleets(controller._resolution)
-    assert controller._accounts == {}
+    assert controller.proxies.accounts == {}
     told.touched.clear()
     controller._notice({key_of(account): None})
-    assert controller._accounts == {ACCOUNT: WEB}
+    assert controller.proxies.accounts == {ACCOUNT: WEB}
     assert told.touched == {WEB, ObjectKey("gateway.networking.k8s.io", "Gateway", *WEB)}

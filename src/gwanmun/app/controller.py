@@ -23,23 +23,19 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from gwanmun.api import Gateway, GatewayClass, Made, Node, Object
+from gwanmun.api import Gateway, GatewayClass, Made, Object
 from gwanmun.api.kinds import MADE_KINDS
 from gwanmun.app.applying import Applier
 from gwanmun.app.bundle import Bundle
 from gwanmun.app.errors import UserError
 from gwanmun.app.fleets import Fleets, ParametersKey, class_parameters, own_parameters
 from gwanmun.app.health import health_server
-from gwanmun.app.metrics import ControllerMetrics, Reading
-from gwanmun.app.refused import Refused
-from gwanmun.app.report import rejection_line
-from gwanmun.app.reviews import account_of, node_of, token_review
-from gwanmun.app.scopes import ScopeKey, Scopes, Update
+from gwanmun.app.metrics import ControllerMetrics, Reading, watching, writing
+from gwanmun.app.proxies import Proxies
 from gwanmun.app.securing import Securing
 from gwanmun.infra.fleet import FleetOptions
 from gwanmun.infra.fleet.apply import Owner, Problem, owners_of
 from gwanmun.infra.fleet.certificates import Issuer
-from gwanmun.infra.fleet.contract import MODULE_FILE, TOKEN_AUDIENCE
 from gwanmun.infra.fleet.naming import dns_label, ours
 from gwanmun.infra.fleet.owners import given_up
 from gwanmun.infra.xdstls import XdsTls, XdsTlsOptions
@@ -57,13 +53,7 @@ from gwanmun.status.parentless import parentless
 from gwanmun.status.placement import Placement, placed
 from gwanmun.status.surroundings import unread, unsupported
 from gwanmun.status.writer import MANAGER, StatusWriter, WriterOptions
-from gwanmun.xds.options import Options
-from gwanmun.xds_server import Cause, Peer, Publisher, Refusal, XdsServer
-from gwanmun.xds_server import Node as ProxyNode
-from gwanmun.xds_server.identity import TokenIdentity
-from gwanmun.xds_server.subscription import Rejection
 
-ZONE_LABEL = "topology.kubernetes.io/zone"
 _LEASE = "gwanmun-controller"
 _NO_CLUSTER = "give --kubeconfig or set KUBECONFIG"
 _MOST_PROBLEMS = 5
@@ -102,9 +92,7 @@ class Controller:
     def __init__(self, options: ControllerOptions) -> None:
         self.options = options
         self.settings = Settings(options.controllers) if options.controllers else Settings()
-        self.publisher = Publisher()
         self.metrics = ControllerMetrics()
-        self.listening = False
         self.provider: KubernetesProvider | None = None
         self.writer: StatusWriter | None = None
         self.election: Election | None = None
@@ -113,10 +101,6 @@ class Controller:
         self._fleets = Fleets(self._fleet_options, self._unread, options.issuer)
         self._applier: Applier | None = None
         self._bundle: Bundle | None = None
-        self._turned_away = Refused(clock=time.monotonic)
-        self._refused: set[NamespacedName | None] = set()
-        self._rejections: set[tuple[NamespacedName, Rejection]] = set()
-        self._looking = False
         self._leading = False
         self._stopping = asyncio.Event()
         self._first = asyncio.Event()
@@ -125,12 +109,7 @@ class Controller:
         self._snapshot = Snapshot()
         self._resolver = Resolver(self.settings)
         self._resolution: Resolution | None = None
-        self._accounts: dict[NamespacedName, NamespacedName] = {}
-        self._scopes = Scopes(
-            Options(module_path=str(MODULE_FILE), access_log="/dev/stdout"),
-            address=options.bind_address,
-            ports=self._fleets.ports,
-        )
+        self.proxies = Proxies(self._fleets.ports, address=options.bind_address)
 
     def request_stop(self) -> None:
         """End in good order, soon."""
@@ -148,7 +127,7 @@ class Controller:
         if self.provider is None or not self.provider.synced:
             kinds = ", ".join(self.provider.waiting_for[:5]) if self.provider is not None else "a connection"
             return False, f"waiting for the API server: {kinds}"
-        if not self.listening:
+        if not self.proxies.listening:
             return False, "the xDS port does not listen yet"
         return True, "ready"
 
@@ -213,8 +192,13 @@ class Controller:
         self._bundle = Bundle(client, changed=self._classes_changed)
         labels = ours(self.options.fleet.instance)
         made = KubernetesProvider(client, metadata_of(MADE_KINDS, labels, self.options.namespaces), draw=random.random)
-        self._measure(made)
-        self.publisher.observe(self._look_for_rejections)
+        self.metrics.add(
+            Reading("gwanmun_objects", "Objects that are followed", self._counts, label="kind"),
+            Reading("gwanmun_leading", "Whether this controller leads", lambda: {"": float(self._leading)}),
+            *self.proxies.readings(),
+            *watching((self.provider.stats, made.stats)),
+            *writing(self.writer.stats, self._applier.stats),
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(self.provider))
             tasks.create_task(self._follow_made(made))
@@ -273,9 +257,7 @@ class Controller:
             before, self._resolution = self._resolution, self._resolver.update(self._snapshot, changed)
             self.metrics.resolve_seconds.observe(time.perf_counter() - began)
             self._update_fleets(self._resolution)
-            self._close_empty_scopes()
-            for step in self._scopes.feed(self._resolution):
-                self._publish(step)
+            self.proxies.take(self._snapshot, self._resolution)
             if self._resolution is not before:
                 for key in _changed_statuses(self._resolution, before):
                     self.writer.touch(key)
@@ -289,18 +271,9 @@ class Controller:
         assert self._applier is not None
         redone, moved = self._fleets.update(self._snapshot, resolution, self._made)
         self._applier.touch(*redone)
-        self._accounts = self._fleets.accounts()
-        self._refused.difference_update(self._accounts)
+        self.proxies.belong(self._fleets.accounts())
         for gateway in moved:
             self.writer.touch(ObjectKey(GATEWAY_GROUP, "Gateway", *gateway))
-
-    def _publish(self, step: Update | ScopeKey) -> None:
-        if isinstance(step, ScopeKey):
-            self.publisher.retire(str(step))
-            return
-        serial = self.publisher.publish(str(step.scope), step.resources, step.changes)
-        self.metrics.publications.inc()
-        log.debug("xds_published", scope=str(step.scope), serial=serial)
 
     def document_of(self, key: ObjectKey, present: Present) -> dict[str, Any] | None:
         """The status that an object should have; None where we have nothing to say about it."""
@@ -354,76 +327,8 @@ class Controller:
             self.writer.touch(key)
 
     async def _serve(self, client: KubeClient, tls: XdsTls) -> None:
-        """The xDS port: from the first picture on, as a proxy must not be told that there is nothing."""
         await self._first.wait()
-        identify = TokenIdentity(token_review(client, TOKEN_AUDIENCE), clock=time.monotonic)
-        server = XdsServer(self.publisher, self._scope_of, identify=identify, turned_away=self._turned_away)
-        try:
-            await server.start(self.options.xds_listen, tls.credentials())
-        except RuntimeError as error:
-            raise UserError(f"--xds-listen {self.options.xds_listen}: {error}") from None
-        self.listening = True
-        log.info("xds_listening", address=self.options.xds_listen)
-        try:
-            await asyncio.get_running_loop().create_future()  # until cancelled
-        finally:
-            self.listening = False
-            await server.stop()
-
-    def _scope_of(self, _: ProxyNode, peer: Peer) -> str | Refusal:
-        """The scope of a peer, by the service account that it has proven to have."""
-        account = account_of(peer.names)
-        gateway = self._gateway_of(peer)
-        if gateway is None:
-            # It tries again every other second: a Gateway that is just being deleted is to be told once.
-            if account not in self._refused:
-                self._refused.add(account)
-                log.warning("proxy_refused", cause=str(Cause.OTHER_ACCOUNT), address=peer.address, account=str(account))
-            return Refusal(f"service account {account} is not that of any Gateway's proxies here")
-        node = node_of(peer.names)
-        scope = ScopeKey(gateway, self._zone_of(node), node)
-        if scope not in self._scopes:
-            self._close_empty_scopes()
-            update = self._scopes.open(scope)
-            if update is None:
-                return Refusal(f"Gateway {gateway} is not served at the moment; its status says why", Cause.NOT_SERVED)
-            self._publish(update)
-        return str(scope)
-
-    def _look_for_rejections(self) -> None:
-        """Soon: a change is published to many scopes at once, and looking through all proxies for each would take too long."""
-        if not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_soon(self._tell_rejections)
-
-    def _tell_rejections(self) -> None:
-        """What a proxy refuses is our mistake as a rule, and the rest of its configuration is in force: once in the log."""
-        self._looking = False
-        found = {
-            (gateway, rejection)
-            for state in self.publisher.proxies()
-            for rejection in state.rejections
-            if (gateway := self._gateway_of(state.peer)) is not None
-        }
-        for gateway, rejection in found - self._rejections:
-            log.error("xds_rejected", gateway=str(gateway), problem=rejection_line(rejection))
-        self._rejections = found
-
-    def _close_empty_scopes(self) -> None:
-        """Nodes come and go: there are no more scopes than nodes with proxies, but for those that left a moment ago."""
-        followed = self.publisher.followed()
-        for key in self._scopes.keys:
-            if str(key) not in followed:
-                self._scopes.close(key)
-                self.publisher.retire(str(key))
-
-    def _gateway_of(self, peer: Peer) -> NamespacedName | None:
-        account = account_of(peer.names)
-        return self._accounts.get(account) if account is not None else None
-
-    def _zone_of(self, node: str) -> str:
-        found = self._snapshot.get(ObjectKey("", "Node", "", node)) if node else None
-        return found.metadata.labels.get(ZONE_LABEL, "") if isinstance(found, Node) else ""
+        await self.proxies.serve(client, tls, self.options.xds_listen)
 
     def _lead(self, leading: bool) -> None:
         self._leading = leading
@@ -438,54 +343,6 @@ class Controller:
 
     def _fleet_options(self) -> FleetOptions:
         return replace(self.options.fleet, xds_ca=self._tls.bundle if self._tls is not None else "")
-
-    def _measure(self, made: KubernetesProvider) -> None:
-        assert self.provider is not None
-        assert self.writer is not None
-        assert self._applier is not None
-        watches, writes, applied = (self.provider.stats, made.stats), self.writer.stats, self._applier.stats
-        states = self.publisher.proxies
-        self.metrics.add(
-            Reading("gwanmun_objects", "Objects that are followed", self._counts, label="kind"),
-            Reading("gwanmun_xds_proxies", "Connected proxies", lambda: {"": len(states())}),
-            Reading(
-                "gwanmun_xds_rejections",
-                "Resources that proxies refuse at the moment",
-                lambda: {"": sum(len(state.rejections) for state in states())},
-            ),
-            Reading(
-                "gwanmun_xds_refused",
-                "Streams that were turned away",
-                lambda: {str(cause): count for cause, count in self._turned_away.counts.items()},
-                label="cause",
-                counted=True,
-            ),
-            Reading(
-                "gwanmun_watch_restarts",
-                "Watches begun again",
-                lambda: {"": sum(one.restarts for one in watches)},
-                counted=True,
-            ),
-            Reading(
-                "gwanmun_watch_relists",
-                "Lists after a watch expired",
-                lambda: {"": sum(one.relists for one in watches)},
-                counted=True,
-            ),
-            Reading("gwanmun_status_writes", "Statuses written", lambda: {"": writes.written}, counted=True),
-            Reading(
-                "gwanmun_status_conflicts", "Status writes that came too late", lambda: {"": writes.conflicts}, counted=True
-            ),
-            Reading("gwanmun_status_failures", "Status writes that failed", lambda: {"": writes.failed}, counted=True),
-            Reading("gwanmun_fleet_applied", "Objects of fleets applied", lambda: {"": applied.applied}, counted=True),
-            Reading(
-                "gwanmun_fleet_failures",
-                "Objects of fleets that could not be applied",
-                lambda: {"": applied.failed},
-                counted=True,
-            ),
-            Reading("gwanmun_leading", "Whether this controller leads", lambda: {"": float(self._leading)}),
-        )
 
     def _counts(self) -> dict[str, float]:
         return dict(self.provider.count()) if self.provider is not None else {}
