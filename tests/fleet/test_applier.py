@@ -80,6 +80,13 @@ class Desk:
             self.wanted[gateway] = wanted
         self.applier.touch(gateway)
 
+    async def make_with_certificates(self) -> None:
+        """The proxies of a Gateway, and Certificates for the listeners of a ListenerSet."""
+        certificates = certificates_for([owner("ListenerSet")], Issuer("acme"), instance=INSTANCE)
+        self.want(GW, (*objects(), *certificates))
+        self.applier.lead(True)
+        await self.until(["Certificate", "Certificate", *EVERYTHING], self.api.kinds)
+
     async def until(self, expected: Any, seen: Any) -> None:
         async with asyncio.timeout(5):
             while seen() != expected:  # noqa: ASYNC110  an API server tells nobody either
@@ -290,11 +297,8 @@ async def test_what_somebody_deleted_is_made_again_at_once() -> None:
 
 async def test_a_deleted_certificate_of_a_listener_set_is_made_again() -> None:
     api = Api()
-    certificates = certificates_for([owner("ListenerSet")], Issuer("acme"), instance=INSTANCE)
     async with desk(api) as one:
-        one.want(GW, (*objects(), *certificates))
-        one.applier.lead(True)
-        await one.until(["Certificate", "Certificate", *EVERYTHING], api.kinds)
+        await one.make_with_certificates()
         gone: dict[ObjectKey, Object | None] = {key: None for key in api.made() if key.kind == "Certificate"}
         api.objects = {path: found for path, found in api.objects.items() if found["kind"] != "Certificate"}
         one.applier.notice(gone)
@@ -333,11 +337,8 @@ async def test_a_gateway_that_is_no_longer_ours_loses_its_proxies() -> None:
 
 async def test_certificates_of_a_listener_set_go_with_it() -> None:
     api = Api()
-    certificates = certificates_for([owner("ListenerSet")], Issuer("acme"), instance=INSTANCE)
     async with desk(api) as one:
-        one.want(GW, (*objects(), *certificates))
-        one.applier.lead(True)
-        await one.until(["Certificate", "Certificate", *EVERYTHING], api.kinds)
+        await one.make_with_certificates()
         one.want(GW, objects())
         await one.until(EVERYTHING, api.kinds)
 

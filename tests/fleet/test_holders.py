@@ -6,8 +6,8 @@ import pytest
 
 from fleet.test_objects import OPTIONS
 from fleet.test_parameters import looked_at, snapshot_of
-from gwanmun.api import Made
-from gwanmun.api.made import Deployment, MadeMeta, ServiceAccount
+from gwanmun.api.kinds import MADE_KINDS
+from gwanmun.api.made import Made, MadeMeta
 from gwanmun.api.meta import OwnerReference
 from gwanmun.app.controller import Controller, ControllerOptions
 from gwanmun.app.fleets import Fleets
@@ -50,6 +50,9 @@ def both(*, web: str, internal: str) -> tuple[str, str]:
     return gateway("web", "internal-gwanmun", web), gateway("web-internal", "gwanmun", internal)
 
 
+ServiceAccount, Deployment = (
+    next(one.type for one in MADE_KINDS if one.kind == kind) for kind in ("ServiceAccount", "Deployment")
+)
 SOONER, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
 

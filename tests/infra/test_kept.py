@@ -3,7 +3,7 @@
 import pytest
 
 from gwanmun.api.load import load_text
-from gwanmun.infra import kept
+from gwanmun.infra import launch
 from gwanmun.infra.ending import clear
 from gwanmun.infra.kept import read_kept, write_kept
 from gwanmun.infra.rundir import RunDir
@@ -29,7 +29,7 @@ OBJECTS = tuple(item.object for item in load_text(MANIFEST, "a.yaml").objects)
 
 @pytest.fixture
 def adopted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "find_envoys", lambda _: [object()])
+    monkeypatch.setattr(launch, "find_envoys", lambda _: [object()])
 
 
 @pytest.mark.usefixtures("adopted")

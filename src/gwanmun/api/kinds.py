@@ -25,10 +25,10 @@ from gwanmun.api import (
     TCPRoute,
     TLSRoute,
     UDPRoute,
-    made,
 )
 from gwanmun.api.gwanmun_v1alpha1 import GWANMUN_GROUP
 from gwanmun.api.inferencepool import INFERENCE_GROUP
+from gwanmun.api.made import made
 from gwanmun.api.references import GATEWAY_GROUP
 
 ALIAS_GROUPS = MappingProxyType({"kgateway.dev": GWANMUN_GROUP})
@@ -49,6 +49,10 @@ class Kind:
 
 def _gateway(type_: type[Object], plural: str, versions: str, *, namespaced: bool = True) -> Kind:
     return Kind(GATEWAY_GROUP, type_.KIND, plural, type_, tuple(versions.split()), namespaced)
+
+
+def _made(group: str, kind: str, plural: str, version: str) -> Kind:
+    return Kind(group, kind, plural, made(group, kind), (version,))
 
 
 _ALL = (
@@ -78,14 +82,14 @@ KINDS = MappingProxyType({(kind.group, kind.kind): kind for kind in _ALL})
 """By group and kind, alias groups left out."""
 
 MADE_KINDS = (
-    Kind("", "ServiceAccount", "serviceaccounts", made.ServiceAccount, ("v1",)),
-    Kind("", "ConfigMap", "configmaps", made.ConfigMap, ("v1",)),
-    Kind("", "Service", "services", made.Service, ("v1",)),
-    Kind("apps", "Deployment", "deployments", made.Deployment, ("v1",)),
-    Kind("networking.k8s.io", "NetworkPolicy", "networkpolicies", made.NetworkPolicy, ("v1",)),
-    Kind("policy", "PodDisruptionBudget", "poddisruptionbudgets", made.PodDisruptionBudget, ("v1",)),
-    Kind("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", made.HorizontalPodAutoscaler, ("v2",)),
-    Kind("cert-manager.io", "Certificate", "certificates", made.Certificate, ("v1",)),
+    _made("", "ServiceAccount", "serviceaccounts", "v1"),
+    _made("", "ConfigMap", "configmaps", "v1"),
+    _made("", "Service", "services", "v1"),
+    _made("apps", "Deployment", "deployments", "v1"),
+    _made("networking.k8s.io", "NetworkPolicy", "networkpolicies", "v1"),
+    _made("policy", "PodDisruptionBudget", "poddisruptionbudgets", "v1"),
+    _made("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "v2"),
+    _made("cert-manager.io", "Certificate", "certificates", "v1"),
 )
 """Kinds of what is made for Gateways. The chart grants each to be followed and deleted, whether it is made just now or not."""
 

@@ -3,7 +3,8 @@
 Services and ConfigMaps that routing depends on are in `core`; these are of those that gwanmun made itself.
 """
 
-from typing import Any, ClassVar
+import types
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -24,7 +25,7 @@ class MadeMeta(ObjectMeta, frozen=True):
 
 
 class Made(ApiStruct, frozen=True):
-    """Any of the kinds below."""
+    """An object of any kind that is made."""
 
     GROUP: ClassVar[str]
     KIND: ClassVar[str]
@@ -32,41 +33,6 @@ class Made(ApiStruct, frozen=True):
     metadata: MadeMeta = MadeMeta()
 
 
-class ServiceAccount(Made, frozen=True):
-    GROUP = ""
-    KIND = "ServiceAccount"
-
-
-class ConfigMap(Made, frozen=True):
-    GROUP = ""
-    KIND = "ConfigMap"
-
-
-class Service(Made, frozen=True):
-    GROUP = ""
-    KIND = "Service"
-
-
-class Deployment(Made, frozen=True):
-    GROUP = "apps"
-    KIND = "Deployment"
-
-
-class NetworkPolicy(Made, frozen=True):
-    GROUP = "networking.k8s.io"
-    KIND = "NetworkPolicy"
-
-
-class PodDisruptionBudget(Made, frozen=True):
-    GROUP = "policy"
-    KIND = "PodDisruptionBudget"
-
-
-class HorizontalPodAutoscaler(Made, frozen=True):
-    GROUP = "autoscaling"
-    KIND = "HorizontalPodAutoscaler"
-
-
-class Certificate(Made, frozen=True):
-    GROUP = "cert-manager.io"
-    KIND = "Certificate"
+def made(group: str, kind: str) -> type[Made]:
+    """The type of what is made of one kind."""
+    return cast(type[Made], types.new_class(kind, (Made,), {"frozen": True}, lambda body: body.update(GROUP=group, KIND=kind)))

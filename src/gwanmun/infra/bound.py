@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gwanmun.infra.launch import find_envoys
+from gwanmun.infra.launch import noted
 from gwanmun.infra.ports import LocalBinding, PortKey
 from gwanmun.infra.rundir import RunDir
 
@@ -14,8 +14,8 @@ Bindings = Mapping[PortKey, tuple[LocalBinding, ...]]
 
 def read_bindings(rundir: RunDir) -> Bindings:
     """What an Envoy of this run directory is bound to; empty if none runs, since then nothing holds those places."""
-    content = rundir.read(FILE)
-    if content is None or not find_envoys(rundir):
+    content = noted(rundir, FILE)
+    if content is None:
         return {}
     try:
         return dict(msgspec.json.decode(content, type=list[tuple[PortKey, tuple[LocalBinding, ...]]]))

@@ -10,7 +10,7 @@ import msgspec
 from gwanmun.api import Object
 from gwanmun.api.decode import decode_json
 from gwanmun.api.kinds import KINDS
-from gwanmun.infra.launch import find_envoys
+from gwanmun.infra.launch import noted
 from gwanmun.infra.rundir import RunDir
 from gwanmun.resources import key_of
 
@@ -21,8 +21,8 @@ Kept = Mapping[str, tuple[Object, ...]]
 
 def read_kept(rundir: RunDir) -> Kept:
     """What an Envoy of this run directory may be serving; empty if none runs, since then nobody relies on it."""
-    content = rundir.read(FILE)
-    if content is None or not find_envoys(rundir):
+    content = noted(rundir, FILE)
+    if content is None:
         return {}
     try:
         files = msgspec.json.decode(content, type=dict[str, list[tuple[str, str, msgspec.Raw]]])

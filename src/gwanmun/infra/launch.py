@@ -210,6 +210,12 @@ def find_envoys(rundir: RunDir) -> list[Envoy]:
     return [Envoy(recorded, end_of_log) for recorded in sorted(found.values(), key=lambda e: (e.epoch, e.process.pid))]
 
 
+def noted(rundir: RunDir, name: str) -> bytes | None:
+    """A file of the run directory that was written for the Envoy which still runs; None if none does: nobody relies on it."""
+    content = rundir.read(name)
+    return content if content is not None and find_envoys(rundir) else None
+
+
 def _from_arguments(rundir: RunDir, pid: int, arguments: list[str]) -> EnvoyProcess | None:
     options = dict(itertools.pairwise(arguments))
     config = Path(options.get("--config-path", ""))
