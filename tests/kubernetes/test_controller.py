@@ -19,6 +19,7 @@ from gwanmun.protos import pb
 pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).resolve().parents[2]
+CLASS = ROOT / "conformance" / "gatewayclass.yaml"
 SYSTEM = "gwanmun-system"
 AUDIENCE = "gwanmun-xds"
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -121,7 +122,7 @@ async def controller(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory)
     crds = [path for path in sorted((ROOT / "src/gwanmun/api/crds").glob("*.yaml")) if "gateway.networking" not in path.name]
     await cluster.kubectl("apply", "--server-side", *(f"--filename={path}" for path in crds))
     await cluster.kubectl("create", "namespace", SYSTEM)
-    await cluster.kubectl("apply", "-f", str(ROOT / "conformance" / "gatewayclass.yaml"))
+    await cluster.kubectl("apply", "-f", str(CLASS))
     running = Running(cluster, 18000, tmp_path_factory.mktemp("controller") / "log")
     await running.start()
     yield running
@@ -315,6 +316,55 @@ async def test_what_somebody_deletes_of_a_fleet_or_changes_back_is_there_again(
     applied = await controller.metric("gwanmun_fleet_applied_total")
     await asyncio.sleep(2.0)
     assert await controller.metric("gwanmun_fleet_applied_total") == applied, "our own writes are no reason to write"
+
+
+async def condition(cluster: Cluster, namespace: str, gateway: str, name: str) -> dict[str, Any]:
+    conditions = (await cluster.get("gateway", gateway, namespace))["status"]["conditions"]
+    return next(one for one in conditions if one["type"] == name)
+
+
+async def test_a_class_that_is_made_anew_costs_no_request(cluster: Cluster, controller: Running, namespace: str) -> None:
+    address = await served(cluster, namespace)
+    before = (await cluster.get("deployment", "gw-gwanmun", namespace))["metadata"]["uid"]
+    async with load(cluster, address) as results:
+        await cluster.kubectl("delete", "gatewayclass", "gwanmun")
+
+        async def told() -> bool:
+            found = await condition(cluster, namespace, "gw", "Accepted")
+            return found["status"] == "Unknown" and "GatewayClass gwanmun does not exist" in found["message"]
+
+        await cluster.eventually("the Gateway says that its class is missing", told, within=20)
+        await cluster.kubectl("apply", "-f", str(CLASS))
+
+        async def well() -> bool:
+            found = [await condition(cluster, namespace, "gw", name) for name in ("Accepted", "Programmed")]
+            return [one["status"] for one in found] == ["True", "True"]
+
+        await cluster.eventually("all is as it was", well, within=20)
+    assert set(results) == {"200"}
+    assert (await cluster.get("deployment", "gw-gwanmun", namespace))["metadata"]["uid"] == before
+
+
+async def test_a_gateway_does_not_get_the_proxies_of_another_one(cluster: Cluster, controller: Running, namespace: str) -> None:
+    """`gw` of class `x-gwanmun` and `gw-x` of class `gwanmun` would both have proxies that are called `gw-x-gwanmun`."""
+    await cluster.kubectl("apply", "-f", "-", stdin=CLASS.read_text().replace("name: gwanmun", "name: x-gwanmun"))
+    try:
+        address = await served(cluster, namespace, of_class("x-gwanmun"))
+        async with load(cluster, address) as results:
+            other = ROUTED.partition("---")[0].replace("name: gw}", "name: gw-x}")
+            await cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=other)
+
+            async def told() -> bool:
+                found = (await cluster.get("gateway", "gw-x", namespace))["status"].get("conditions", ())
+                return any(f"is that of the proxies of Gateway {namespace}/gw:" in one["message"] for one in found)
+
+            await cluster.eventually("the new Gateway says who has them", told, within=20)
+        assert set(results) == {"200"}
+        assert (await condition(cluster, namespace, "gw", "Programmed"))["status"] == "True"
+        assert (await condition(cluster, namespace, "gw-x", "Programmed"))["status"] == "False"
+        await cluster.kubectl("delete", "gateway", "gw", "gw-x", "-n", namespace)
+    finally:
+        await cluster.kubectl("delete", "gatewayclass", "x-gwanmun")
 
 
 async def test_it_serves_on_while_the_api_server_is_away(cluster: Cluster, controller: Running, namespace: str) -> None:
