@@ -6,6 +6,7 @@ they have there.
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -14,15 +15,27 @@ from picker import PICKED, SELECTION, SERVED
 from pools import GROUP, Pool, route, serving
 from proxied import Asked, ask
 
+from gwanmun.ir import MAX_REQUEST_BYTES
+
 BODY = b'{"model": "conformance-fake-model", "prompt": "Write as if you were a critic: San Francisco"}'
 LONG = b'{"model": "conformance-fake-model", "prompt": "' + b"San Francisco " * 15_000 + b'"}'
 PRIMARY, SECONDARY = Pool("primary", 1), Pool("secondary", 2, failure_mode="FailOpen")
 OK = {"Accepted": (True, "Accepted"), "ResolvedRefs": (True, "ResolvedRefs")}
 
 
-async def post(client: httpx.AsyncClient, path: str = "/", picked: str | None = None, content: bytes = BODY) -> Asked:
+async def post(
+    client: httpx.AsyncClient, path: str = "/", picked: str | None = None, content: bytes | AsyncIterator[bytes] = BODY
+) -> Asked:
     headers = {SELECTION: picked} if picked is not None else {}
     return await ask(client, path, "POST", content=content, headers=headers)
+
+
+async def slowly(content: bytes) -> AsyncIterator[bytes]:
+    """In three pieces, far enough apart for a picker to fail between them."""
+    third = len(content) // 3
+    for piece in (content[:third], content[third : 2 * third], content[2 * third :]):
+        yield piece
+        await asyncio.sleep(0.05)
 
 
 # The suite's cases
@@ -200,6 +213,62 @@ async def test_an_open_pool_is_served_whatever_its_picker_does(tmp_path: Path) -
         assert (await post(client)).status == 200
         picker.mood = "sheds"  # which is an answer
         assert (await post(client)).status == 429
+
+
+async def test_an_open_pool_gets_a_body_once_however_it_comes(tmp_path: Path) -> None:
+    """Half a body that is kept for a retry when its picker fails would go to the backend twice."""
+    async with serving(tmp_path, SECONDARY, routes={"r": route("r", "/", "secondary")}) as s, s.client() as client:
+        picker = s.pickers["secondary"]
+        for mood in ("picks", "fails", "stopped"):
+            if mood == "stopped":
+                await picker.stop()
+            picker.mood = mood  # type: ignore[assignment]  # a Mood
+            for content in (BODY, LONG, LONG * 10):  # the longest is more than Envoy keeps for a connection
+                answer = await post(client, content=slowly(content), picked=SECONDARY.ip(1))
+                assert answer.saw["body"].encode() == content, mood
+                if mood == "picks":
+                    assert answer.by == "secondary-1"
+
+
+async def test_an_open_pool_refuses_a_body_that_is_too_large_to_be_held(tmp_path: Path) -> None:
+    routes = {"r": route("r", "/", "secondary"), "v1": route("v1", "/v1/completions", "secondary")}
+    async with serving(tmp_path, SECONDARY, routes=routes) as s, s.client() as client:
+        too_large = b"x" * (MAX_REQUEST_BYTES + 1)
+        answer = await post(client, "/v1/completions", content=too_large)
+        assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+        assert (await post(client, content=too_large)).status == 413
+
+
+async def test_bodies_of_other_routes_are_not_held(tmp_path: Path) -> None:
+    plain = Pool("plain", 11, picker=False, replicas=1)
+    routes = {"a": route("a", "/", "secondary"), "b": route("b", "/plain", "plain")}
+    async with serving(tmp_path, SECONDARY, plain, routes=routes) as s, s.client() as client:
+        s.servers["plain-0"].close()
+        arrived = asyncio.Event()
+
+        async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"one")
+            arrived.set()
+            await reader.readuntil(b"two")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            writer.close()
+
+        async def content() -> AsyncIterator[bytes]:
+            yield b"one"
+            await arrived.wait()
+            yield b"two"
+
+        async with await asyncio.start_server(server, plain.ip(0), s.targets[0]), asyncio.timeout(10):
+            assert (await client.post("/plain", content=content(), headers={"host": "test"})).status_code == 200
+
+
+async def test_websockets_of_an_open_pool_are_not_held(tmp_path: Path) -> None:
+    async with serving(tmp_path, SECONDARY, routes={"r": route("r", "/", "secondary")}) as s, s.client() as client:
+        await s.pickers["secondary"].stop()
+        headers = {"connection": "upgrade", "upgrade": "WebSocket", "sec-websocket-version": "13", "sec-websocket-key": "x"}
+        await ask(client, headers=headers)
+        (request,) = [request for pod in s.pods.values() for request in pod.seen]
+        assert request["headers"]["upgrade"] == "WebSocket"
 
 
 async def test_clients_do_not_pick(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from gwanmun.ir.backend import (
     TrustAnchors,
 )
 from gwanmun.ir.gateway import (
+    MAX_REQUEST_BYTES,
     ClientValidation,
     ConnectionSettings,
     Gateway,
@@ -58,6 +59,7 @@ from gwanmun.ir.route import (
 )
 
 __all__ = [
+    "MAX_REQUEST_BYTES",
     "Action",
     "Backend",
     "BackendTls",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from gwanmun.ir.backend import Backend, Certificate, Endpoints
 from gwanmun.ir.route import Host, L4Rule
@@ -25,12 +25,15 @@ class TlsTermination:
     options: tuple[tuple[str, str], ...] = ()
 
 
+MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceSettings:
     """Where the model's name is read from the body: the header that it becomes, and the largest body that is read."""
 
     model_header: str = "x-model-id"
-    max_request_bytes: int = 32 * 1024 * 1024
+    max_request_bytes: int = MAX_REQUEST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class HttpListener:
     `hosts` holds only what belongs to this listener: where several share a port each host is on the most specific one
     (listener isolation), and the listener's own hostname is there even without rules, so that no other takes its traffic.
     `misdirected` are hosts of the other listeners of this port: asked for over this one's TLS, they answer 421.
-    `inference` is None where no rule looks at the model.
+    `inference` is None where no rule looks at the model. `max_request_bytes` is the largest body that is held for any reason.
     """
 
     key: ListenerKey
@@ -49,6 +52,7 @@ class HttpListener:
     tls: TlsTermination | None = None
     misdirected: tuple[str, ...] = ()
     inference: InferenceSettings | None = None
+    max_request_bytes: int = MAX_REQUEST_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,13 +78,15 @@ def resolve_listener(q: Query, place: Place) -> ir.Listener | None:
     listener = verdict.listener
     match listener.protocol:
         case "HTTP" | "HTTPS":
+            settings = q.get(parameters_of, place.gateway).inference
             return ir.HttpListener(
                 key=listener.key,
                 hostname=listener.hostname,
                 hosts=q.get(hosts, place),
                 tls=verdict.tls,
                 misdirected=_misdirected(q, place, listener) if listener.protocol == "HTTPS" else (),
-                inference=q.get(parameters_of, place.gateway).inference if q.get(place_needs, place).model else None,
+                inference=settings if q.get(place_needs, place).model else None,
+                max_request_bytes=settings.max_request_bytes,
             )
         case "TLS":
             return ir.TlsListener(listener.key, listener.hostname, q.get(tls_rules, place), verdict.tls)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from gwanmun.ir import InferenceSettings
+from gwanmun.ir import MAX_REQUEST_BYTES, InferenceSettings
 from gwanmun.protos import any_of, pb
 from gwanmun.xds import names
 from gwanmun.xds.accesslog import request_log
@@ -40,13 +40,15 @@ _CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 class HttpChain:
     """What is served on connections of one kind. `table` names the routes; `shards` is how many tables they are cut into,
     0 for one.
-    `cors` tells whether any of them asks for it, `picked` whether any asks a picker."""
+    `cors` tells whether any of them asks for it, `picked` whether any asks a picker; `max_request_bytes` is the largest body
+    that is held for one."""
 
     table: str
     inference: InferenceSettings | None = None
     shards: int = 0
     cors: bool = False
     picked: bool = False
+    max_request_bytes: int = MAX_REQUEST_BYTES
 
 
 def connection_manager(
@@ -57,7 +59,7 @@ def connection_manager(
     module_path: str | None,
     access_log: str | None,
 ) -> Fields:
-    filters = FilterOptions(module_path, chain.inference, chain.shards, chain.cors, chain.picked)
+    filters = FilterOptions(module_path, chain.inference, chain.shards, chain.cors, chain.picked, chain.max_request_bytes)
     return extension(
         "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",

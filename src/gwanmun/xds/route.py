@@ -15,6 +15,7 @@ from gwanmun.xds import names
 from gwanmun.xds.filters.cors import NAME as CORS
 from gwanmun.xds.filters.cors import cors_policy
 from gwanmun.xds.filters.extproc import EXTPROC, ask_picker
+from gwanmun.xds.filters.wholebody import WHOLE_BODY, hold_body
 from gwanmun.xds.headers import composed, edit_problems, header_edits, host_set_by
 from gwanmun.xds.match import route_match
 from gwanmun.xds.path import path_rewrite
@@ -117,6 +118,13 @@ def _filters(rule: Rule) -> Iterator[tuple[str, Any]]:
         yield CORS, cors_policy(rule.cors)
     if isinstance(rule.action, Forward) and _alone(rule.action.targets) and rule.action.targets[0].picker is not None:
         yield EXTPROC, ask_picker(rule.action.targets[0].picker)
+    if _may_go_unpicked(rule):
+        yield WHOLE_BODY, hold_body()
+
+
+def _may_go_unpicked(rule: Rule) -> bool:
+    pickers = (target.picker for target in rule.action.targets) if isinstance(rule.action, Forward) else ()
+    return any(picker is not None and picker.fail_open for picker in pickers)
 
 
 def asks_picker(rule: Rule) -> bool:
