@@ -15,6 +15,7 @@ from picker import PICKED, SELECTION, SERVED
 from pools import GROUP, Pool, route, serving
 from proxied import Asked, ask
 
+from gwanmun.explain import Request, explain
 from gwanmun.ir import MAX_REQUEST_BYTES
 
 BODY = b'{"model": "conformance-fake-model", "prompt": "Write as if you were a critic: San Francisco"}'
@@ -237,6 +238,8 @@ async def test_an_open_pool_refuses_a_body_that_is_too_large_to_be_held(tmp_path
         answer = await post(client, "/v1/completions", content=too_large)
         assert (answer.status, answer.error["code"]) == (413, "request_too_large")
         assert (await post(client, content=too_large)).status == 413
+        told = explain(s.resolution.model, Request.of("POST", "http://test/", (), too_large))
+        assert told.outcome == f"413: the body has more than {MAX_REQUEST_BYTES} bytes"
 
 
 async def test_bodies_of_other_routes_are_not_held(tmp_path: Path) -> None:

@@ -36,6 +36,11 @@ def with_one_model(headers: Headers, header: str) -> Headers:
     return with_value(headers, header, values[0].strip(_SPACE)) if len(values) > 1 else headers
 
 
+def too_large(most: int) -> str:
+    """What is answered to a body that would have to be held."""
+    return f"413: the body has more than {most} bytes"
+
+
 def read_body(method: str, headers: Headers, body: bytes, settings: ir.InferenceSettings) -> BodyReading:
     """What is known of the model; a client's own header wins, and then the body is not looked at."""
     header = settings.model_header
@@ -46,7 +51,7 @@ def read_body(method: str, headers: Headers, body: bytes, settings: ir.Inference
         return BodyReading(
             facts=(f"the body is not read: the model is taken from those of POST, not {method}",) if body else ()
         )
-    too_large = BodyReading(refused=f"413: the body has more than {settings.max_request_bytes} bytes")
+    refused = BodyReading(refused=too_large(settings.max_request_bytes))
     is_too_large = len(body) > settings.max_request_bytes
     kind = value_of(headers, "content-type").partition(";")[0].strip(_SPACE).lower()
     form = kind == "multipart/form-data"
@@ -55,14 +60,14 @@ def read_body(method: str, headers: Headers, body: bytes, settings: ir.Inference
         if text and not text.startswith(b"{"):
             return BodyReading()
         if not text:
-            return too_large if is_too_large else BodyReading()
+            return refused if is_too_large else BodyReading()
     elif not form and not _is_json(kind):
         return BodyReading()
     encoding = value_of(headers, "content-encoding").strip(_SPACE)
     if body and encoding.lower() not in ("", "identity"):
         return BodyReading(refused=f"415: a body with the content-encoding {encoding} is not read; the header {header} is")
     if is_too_large:
-        return too_large
+        return refused
     if form:
         return BodyReading(facts=("the form's field model is read by the gateway, not here: give the header to explain it",))
     return _from_json(body, header)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, assert_never
 from urllib.parse import urlsplit
 
 from gwanmun import ir
-from gwanmun.explain.body import BodyReading, read_body, with_one_model
+from gwanmun.explain.body import BodyReading, read_body, too_large, with_one_model
 from gwanmun.explain.headers import Headers, value_of, with_value
 from gwanmun.explain.match import mismatch
 from gwanmun.explain.path import normalized
@@ -199,6 +199,8 @@ def explain(model: ir.Model, request: Request, *, reads_bodies: bool = True, ser
         model_named = f" with the model {model_sent}" if model_sent else ""
         nothing = f"none of the {len(verdicts)} rules of host {domain} matches{model_named}"
         return replace(known, outcome=_unrouted(nothing, reading))
+    if isinstance(taken.action, ir.Forward) and taken.action.holds_bodies and len(request.body) > listener.max_request_bytes:
+        return replace(known, outcome=too_large(listener.max_request_bytes))
     return replace(known, outcome=_outcome(taken), shares=tuple(_shares(model, taken.action)))
 
 

@@ -146,6 +146,11 @@ class Forward:
     rewrite_host: str | None = None
     rewrite_path: PathRewrite | None = None
 
+    @property
+    def holds_bodies(self) -> bool:
+        """Whether a request waits for the end of its body: its picker may be done without (``xds.filters.wholebody``)."""
+        return any(target.picker is not None and target.picker.fail_open for target in self.targets)
+
 
 @dataclass(frozen=True, slots=True)
 class Redirect:

@@ -118,13 +118,8 @@ def _filters(rule: Rule) -> Iterator[tuple[str, Any]]:
         yield CORS, cors_policy(rule.cors)
     if isinstance(rule.action, Forward) and _alone(rule.action.targets) and rule.action.targets[0].picker is not None:
         yield EXTPROC, ask_picker(rule.action.targets[0].picker)
-    if _may_go_unpicked(rule):
+    if isinstance(rule.action, Forward) and rule.action.holds_bodies:
         yield WHOLE_BODY, hold_body()
-
-
-def _may_go_unpicked(rule: Rule) -> bool:
-    pickers = (target.picker for target in rule.action.targets) if isinstance(rule.action, Forward) else ()
-    return any(picker is not None and picker.fail_open for picker in pickers)
 
 
 def asks_picker(rule: Rule) -> bool:
