@@ -9,20 +9,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 import pytest_asyncio
 from tests.kubernetes.cluster import Cluster, ClusterError
-
-from gwanmun.protos import pb
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASS = ROOT / "conformance" / "gatewayclass.yaml"
 SYSTEM = "gwanmun-system"
-AUDIENCE = "gwanmun-xds"
-METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 ROUTED = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -232,53 +227,6 @@ async def test_other_controllers_entries_are_left_alone(cluster: Cluster, contro
 
     parents = await cluster.eventually("the broken reference is told", both, within=10)
     assert parents[0] == theirs
-
-
-async def refused(cluster: Cluster, metadata: tuple[tuple[str, str], ...], authority: str) -> grpc.StatusCode | str:
-    """What a stream with this metadata is answered: how it ends, or the type of its first response."""
-    with cluster.network():
-        credentials = grpc.ssl_channel_credentials(authority.encode())
-        options = [("grpc.ssl_target_name_override", "xds.gwanmun.dev")]
-        async with grpc.aio.secure_channel(f"{cluster.host_address}:18000", credentials, options=options) as channel:
-            stream = channel.stream_stream(METHOD)(metadata=metadata)
-            request = pb("envoy.service.discovery.v3.DeltaDiscoveryRequest")(
-                node={"id": "someone", "cluster": "someone"},
-                type_url="type.googleapis.com/envoy.config.listener.v3.Listener",
-            )
-            try:
-                await stream.write(request.SerializeToString())
-                async with asyncio.timeout(10):
-                    answer = await stream.read()
-            except grpc.aio.AioRpcError as error:
-                return error.code()
-            if answer is grpc.aio.EOF:
-                return await stream.code()
-            response = pb("envoy.service.discovery.v3.DeltaDiscoveryResponse").FromString(answer)
-            return "\n".join(resource.name for resource in response.resources)
-
-
-async def token(cluster: Cluster, namespace: str, account: str, audience: str) -> tuple[tuple[str, str], ...]:
-    text = await cluster.kubectl("create", "token", account, "-n", namespace, f"--audience={audience}")
-    return (("authorization", f"Bearer {text.strip()}"),)
-
-
-async def test_a_proxy_gets_its_own_gateway_and_nothing_without_proof(
-    cluster: Cluster, controller: Running, namespace: str
-) -> None:
-    await served(cluster, namespace)
-    config = await cluster.get("configmap", "gw-gwanmun", namespace)
-    authority = config["data"]["ca.crt"]
-    own = await refused(cluster, await token(cluster, namespace, "gw-gwanmun", AUDIENCE), authority)
-    assert isinstance(own, str)
-    assert f"{namespace}/gw" in own
-    assert all(line.startswith(f"{namespace}/gw") for line in own.splitlines()), "of no other Gateway"
-    assert await refused(cluster, (), authority) is grpc.StatusCode.UNAUTHENTICATED
-    wrong = await token(cluster, namespace, "gw-gwanmun", "somebody-else")
-    assert await refused(cluster, wrong, authority) is grpc.StatusCode.UNAUTHENTICATED
-    forged = (("authorization", "Bearer a.b.c"),)
-    assert await refused(cluster, forged, authority) is grpc.StatusCode.UNAUTHENTICATED
-    stranger = await token(cluster, namespace, "default", AUDIENCE)
-    assert await refused(cluster, stranger, authority) is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_the_fleet_goes_with_its_gateway(cluster: Cluster, controller: Running, namespace: str) -> None:
