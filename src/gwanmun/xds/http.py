@@ -39,9 +39,8 @@ _CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class HttpChain:
     """What is served on connections of one kind. `table` names the routes; `shards` is how many tables they are cut into,
-    0 for one.
-    `cors` tells whether any of them asks for it, `picked` whether any asks a picker; `max_request_bytes` is the largest body
-    that is held for one."""
+    0 for one. `cors` tells whether any of them asks for it, `picked` whether any asks a picker; `max_request_bytes` is the
+    largest body that is held for one."""
 
     table: str
     inference: InferenceSettings | None = None

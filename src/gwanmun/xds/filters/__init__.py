@@ -19,8 +19,8 @@ from gwanmun.xds.types import Fields
 @dataclass(frozen=True, slots=True)
 class FilterOptions:
     """`inference` None: no rule looks at the model. `shards` 0: one route table. `module_path` None: no module.
-    `cors`: some route has a policy. `picked`: some route asks a picker. `max_request_bytes`: the
-    largest body that is held for one."""
+    `cors`: some route has a policy. `picked`: some route asks a picker. `max_request_bytes`: the largest body that is held for
+    one."""
 
     module_path: str | None
     inference: InferenceSettings | None
