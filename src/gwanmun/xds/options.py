@@ -25,8 +25,8 @@ class Options:
 
     `zone` and `node` are the proxy's own, for traffic that prefers to stay near. A route table with more than
     `shard_threshold` rules is cut into up to `shards` scoped ones (only with the module), as Envoy builds a table anew with
-    every change of it. `access_log` is a file that gets one line
-    of JSON for each request. `system_trust` is the file with the certificate authorities that this machine trusts.
+    every change of it. `access_log` is a file that gets one line of JSON for each request. `system_trust` is the file with the
+    certificate authorities that this machine trusts.
     """
 
     bindings: Mapping[PortKey, tuple[Binding, ...]] = field(default_factory=dict)

@@ -167,7 +167,7 @@ class _Plan:
                     )
         if inference is not None and self._context.module_path is not None:
             context = replace(context, one_valued=inference.model_header)  # the module sees to it
-        most_bytes = listeners[0].max_request_bytes  # the same for all of a Gateway
+        max_request_bytes = listeners[0].max_request_bytes  # the same for all of a Gateway
         hosts = listeners[0].hosts if len(listeners) == 1 else _merged(listeners)
         misdirected = tuple(sorted({host for one in listeners for host in one.misdirected}))
         before = self._before.get(table_name)
@@ -184,7 +184,7 @@ class _Plan:
             )
             self._tables[table_name] = cut
             cors, picked = any(one.cors for one in cut.tables), any(one.picked for one in cut.tables)
-            return HttpChain(table_name, inference, count, cors, picked, most_bytes)
+            return HttpChain(table_name, inference, count, cors, picked, max_request_bytes)
         whole = table(
             table_name,
             hosts,
@@ -193,7 +193,7 @@ class _Plan:
             previous=before if isinstance(before, Table) else None,
         )
         self._tables[table_name] = whole
-        return HttpChain(table_name, inference, 0, whole.cors, whole.picked, most_bytes)
+        return HttpChain(table_name, inference, 0, whole.cors, whole.picked, max_request_bytes)
 
     def _route_context(self, scheme: str, group: tuple[Binding, ...]) -> RouteContext:
         """Other ports are seen where they are on the same address, if they are."""

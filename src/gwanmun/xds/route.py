@@ -116,10 +116,11 @@ def _common(rule: Rule) -> Fields:
 def _filters(rule: Rule) -> Iterator[tuple[str, Any]]:
     if rule.cors is not None:
         yield CORS, cors_policy(rule.cors)
-    if isinstance(rule.action, Forward) and _alone(rule.action.targets) and rule.action.targets[0].picker is not None:
-        yield EXTPROC, ask_picker(rule.action.targets[0].picker)
-    if isinstance(rule.action, Forward) and rule.action.holds_bodies:
-        yield WHOLE_BODY, hold_body()
+    if isinstance(rule.action, Forward):
+        if rule.action.holds_bodies:
+            yield WHOLE_BODY, hold_body()
+        if _alone(rule.action.targets) and rule.action.targets[0].picker is not None:
+            yield EXTPROC, ask_picker(rule.action.targets[0].picker)
 
 
 def asks_picker(rule: Rule) -> bool:

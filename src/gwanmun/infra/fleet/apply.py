@@ -359,9 +359,10 @@ def _scale(manifest: Mapping[str, Any], replicas: int) -> dict[str, Any]:
 def _problem(error: ApiError | UnreachableError, identity: _Identity, verb: str) -> Problem:
     subject, serving = str(identity) if identity.name else identity.kind, identity.kind not in _NOT_SERVING
     group, _ = split_api_version(identity.api_version)
+    message = f"cannot {verb} {subject}: {error}"
     if not isinstance(error, ApiError) or error.code >= 500 or error.code in (409, 429):
         # The API server is away or busy: what it has been told already serves on.
-        return Problem(f"cannot {verb} {subject}: {error}", serving=False)
+        return Problem(message, serving=False)
     if error.code == 404 and not error.reason:
         # Not that an object is missing, which has a reason, but the path to all of them.
         return Problem(f"cannot {verb} {subject}: {identity.kind} of {group} is not installed", serving=serving)
@@ -369,8 +370,7 @@ def _problem(error: ApiError | UnreachableError, identity: _Identity, verb: str)
         # Of all objects at once, whichever of the two is said: soon the Gateway will be gone, too.
         return Problem(f"nothing can be made in namespace {identity.namespace} because it is being terminated", serving=False)
     if error.code != 403 or not missing_right(str(error)):
-        return Problem(f"cannot {verb} {subject}: {error}", serving=serving)
-    message = f"cannot {verb} {subject}: {error}"
+        return Problem(message, serving=serving)
     verbs = '"create", "patch"' if verb == "patch" else f'"{verb}"'
     grant = f'apiGroups: ["{group}"], resources: ["{PLURALS[group, identity.kind]}"], verbs: [{verbs}]'
     return Problem(message, grant, serving)

@@ -51,7 +51,7 @@ def _extproc(options: FilterOptions) -> Fields | None:
 HTTP_FILTERS: Final[tuple[Callable[[FilterOptions], Fields | None], ...]] = (
     _inference,  # ahead of everything that asks for the route: it depends on the model
     _cors,  # by the route's policy; a filter that has nothing to do costs a request a microsecond all the same
-    _whole_body,  # of which what follows may make two, were it not whole
+    _whole_body,  # after the route is known, and before a picker is asked
     _extproc,  # after everything that may still refuse a request: a picker counts those that it has sent somewhere
     lambda _: router(),
 )
