@@ -1,6 +1,6 @@
 //! Envoy's side of the module: the part of its C interface that is used, declared by hand, and the hooks it calls.
 //!
-//! All `unsafe` of the crate is here. Signatures are those of `source/extensions/dynamic_modules/abi/abi.h` in Envoy
+//! All `unsafe` of the crate is here and in the parts: `log` for the access log, `admin` for Envoy's admin interface. Signatures are those of `source/extensions/dynamic_modules/abi/abi.h` in Envoy
 //! 1.40. Envoy only warns where a module's version string differs from its own, and a changed signature under an old
 //! name would be undefined behaviour: the control plane loads this module into exactly that Envoy.
 //!
@@ -16,6 +16,19 @@ use std::ffi::{c_char, c_void, CStr};
 use std::marker::PhantomData;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
+
+/// Hooks that do nothing: Envoy calls them only for what the filter has asked for, or to tell what it need not know.
+macro_rules! ignore {
+    ($($hook:ident($($argument:ty),*);)*) => {
+        $(
+            #[no_mangle]
+            extern "C" fn $hook($(_: $argument),*) {}
+        )*
+    };
+}
+
+mod admin;
+mod log;
 
 /// The interface version that Envoy 1.40 speaks.
 const ABI_VERSION: &CStr = c"v0.2.0";
@@ -430,16 +443,6 @@ extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
 ) -> ModulePointer {
     guarded((), || log_error("gwanmun: the filter has no configuration per route"));
     std::ptr::null()
-}
-
-/// Hooks that do nothing: Envoy calls them only for what the filter has asked for, or to tell what it need not know.
-macro_rules! ignore {
-    ($($hook:ident($($argument:ty),*);)*) => {
-        $(
-            #[no_mangle]
-            extern "C" fn $hook($(_: $argument),*) {}
-        )*
-    };
 }
 
 // The arguments from the third on: an id, then pointers with counts, an end-of-stream flag or a reason.

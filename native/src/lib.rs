@@ -1,11 +1,12 @@
 //! gwanmun's module for Envoy: what the data plane needs and Envoy's own filters do badly or cannot do.
 //!
-//! From the outside in: `abi` speaks Envoy's C interface and is the only file with `unsafe`; `stream` names what a
-//! filter may ask of Envoy; `filter` is one HTTP stream and keeps panics inside the module; `request` decides about
-//! the request; `scan`, `multipart` and `media` read bytes; `config`, `problem`, `reply` and `shard` are values.
+//! From the outside in: `abi` speaks Envoy's C interface and has all `unsafe`; `stream` names what a filter may ask of
+//! Envoy; `filter` is one HTTP stream and keeps panics inside the module; `request` decides about the request; `scan`,
+//! `multipart` and `media` read bytes; `config`, `problem`, `reply` and `shard` are values. Of what has ended, `log` writes
+//! the line, `sink` brings it to a file, and `count` counts.
 //!
-//! Everything but `abi` is plain Rust and is tested without Envoy. Deliberately absent: threads, clocks, I/O, and any
-//! allocation that grows with the size of a body.
+//! Everything but `abi` is plain Rust and is tested without Envoy. Deliberately absent: threads and files but for `sink`'s,
+//! clocks, and any allocation that grows with the size of a body.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -15,7 +16,9 @@
 mod abi;
 
 pub mod config;
+pub mod count;
 pub mod filter;
+pub mod log;
 pub mod media;
 pub mod multipart;
 pub mod problem;
@@ -23,6 +26,7 @@ pub mod reply;
 pub mod request;
 pub mod scan;
 pub mod shard;
+pub mod sink;
 pub mod stream;
 mod text;
 

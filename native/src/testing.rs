@@ -3,6 +3,7 @@
 use crate::reply::Reply;
 use crate::stream::Stream;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An HTTP stream without Envoy. What the filter did is in the public fields.
 #[derive(Debug, Default)]
@@ -138,5 +139,34 @@ impl Chance {
             }
         }
         mutated
+    }
+}
+
+/// A file that is not there yet, and goes with the value.
+pub struct TemporaryFile {
+    path: String,
+}
+
+impl TemporaryFile {
+    pub fn new() -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("gwanmun-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        Self { path: path.to_str().unwrap().to_owned() }
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is in it; nothing where it is not there.
+    pub fn read(&self) -> Vec<u8> {
+        std::fs::read(&self.path).unwrap_or_default()
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,15 +135,18 @@ def resource_set(translation: Translation) -> ResourceSet:
 
 
 @asynccontextmanager
-async def proxy(directory: Path, model: Model, options: Options, port: int) -> AsyncIterator[Proxy]:
-    """Envoy with the model in force. `port` is where the options bind it."""
+async def proxy(
+    directory: Path, model: Model, options: Options, port: int, *, extensions: Sequence[dict[str, Any]] = ()
+) -> AsyncIterator[Proxy]:
+    """Envoy with the model in force. `port` is where the options bind it; `extensions` are for its bootstrap."""
     publisher = Publisher()
     server = XdsServer(publisher, lambda node, peer: SCOPE, ServerOptions(patience=0.5))
     socket = directory / "ads.sock"
     await server.start(f"unix:{socket}")
     translation = translate(model, options)
     try:
-        async with running_envoy(directory, bootstrap(socket)) as envoy:
+        document = {**bootstrap(socket), "bootstrap_extensions": list(extensions)}
+        async with running_envoy(directory, document) as envoy:
             found = Proxy(envoy, publisher, port, translation, resource_set(translation))
             await found.publish()
             yield found

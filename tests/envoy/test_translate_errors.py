@@ -1,8 +1,6 @@
 """What the gateway itself answers, and how models are found, on listeners with and without the native module."""
 
-import asyncio
 import gzip
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -148,32 +146,6 @@ async def test_a_connection_that_breaks_names_no_internals(tmp_path) -> None:
         found["a"].script += ["reset"]
         answer = await ask(client, method="POST", json={"model": "a"})
         assert (answer.status, answer.error["code"]) == (503, "backend_unreachable")
-
-
-async def test_the_access_log(tmp_path) -> None:
-    log = tmp_path / "access.log"
-    routed = rule(to("a"), MODEL_A, inference=True)
-    async with serving(tmp_path, routed, module=True, access_log=log) as (client, _, running):
-        asked = {"x-request-id": "id-1", "authorization": "Bearer secret"}
-        await ask(client, "/v1?x=1", "POST", host="me", json={"model": "a", "stream": True}, headers=asked)
-        await running.envoy.admin.post("/reopen_logs")
-        async with asyncio.timeout(15):
-            while not log.exists() or b"id-1" not in log.read_bytes():  # noqa: ASYNC110 (a file tells nobody)
-                await asyncio.sleep(0.05)
-    text = log.read_text()
-    assert "secret" not in text
-    entry = json.loads(text.splitlines()[0])
-    assert entry["request_id"] == "id-1"
-    assert (entry["method"], entry["authority"], entry["path"], entry["code"]) == (
-        "POST",
-        "me",
-        "/v1",
-        200,
-    )  # without the query: keys travel there
-    assert (entry["model"], entry["cluster"]) == ("a", "ai/a:80")
-    assert entry["route"] == f"HTTPRoute/ai/{routed.key.rule.route.name}/0/0"
-    assert entry["attempts"] == 1
-    assert entry["first_byte_ms"] is not None
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from harness import LOOPBACK
@@ -78,6 +79,23 @@ async def test_tcp_by_weight(tmp_path) -> None:
             async with asyncio.timeout(10):
                 while await read_all(port):
                     pass
+
+
+def watched(port: int) -> int:
+    """How many established connections to that port of this machine the kernel asks, when they are silent, whether their other
+    end is there: field `tr` of /proc/net/tcp is 02."""
+    at = f"0100007F:{port:04X}"
+    fields = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(one[1] == at and one[3] == "01" and one[5].startswith("02:") for one in fields)
+
+
+async def test_a_client_that_vanishes_does_not_hold_a_connection_for_ever(tmp_path) -> None:
+    port = free_port()
+    async with upstreams("a") as found:
+        served = model(http((rule(to("a"), inference=True),)), backends={"a": found["a"].port})
+        async with proxy(tmp_path, served, bound(80, port), port) as running, running.client() as client:
+            assert (await ask(client)).by == "a"
+            assert watched(port) == 1
 
 
 # UDP

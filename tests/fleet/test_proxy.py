@@ -52,6 +52,7 @@ async def test_it_is_ready_once_it_is_configured_and_not_before(pod: Pod, author
     assert plane.seen[0] == "Bearer one"
     assert re.search(r"^envoy_http_downstream_rq_total\{.*\} 1$", metrics, re.MULTILINE)
     assert "gwanmun_proxy_draining 0" in metrics
+    assert "# TYPE gwanmun_backend_requests_total counter" in metrics
     assert proxy.task.result() == 0
 
 

@@ -117,12 +117,13 @@ def _bootstrap_of(options: ProxyOptions, rundir: RunDir, credentials: Credential
     endpoint = XdsEndpoint(
         options.xds_host, options.xds_port, options.xds_server_name, credentials.ca_secret, credentials.token_secret
     )
+    module_path = rundir.path / contract.MODULE_NAME if module else None
     claims = {
         "gateway": options.gateway,
         "pod": options.pod,
         "node": options.node,
         "zone": options.zone,
-        "module": str(rundir.path / contract.MODULE_NAME) if module else "",
+        "module": str(module_path or ""),
     }
     return serialize_bootstrap(
         bootstrap(
@@ -135,6 +136,7 @@ def _bootstrap_of(options: ProxyOptions, rundir: RunDir, credentials: Credential
                 max_heap_bytes=None if options.memory_bytes is None else container_heap(options.memory_bytes),
                 metadata={name: value for name, value in claims.items() if value},
                 json_logs=options.log_format == "json",
+                module=module_path,
             )
         )
     )
@@ -312,8 +314,9 @@ class Proxy:
     async def _metrics(self) -> AsyncGenerator[bytes, None]:
         """Our own, then Envoy's as they come: with thousands of backends they are larger than what this program may hold."""
         own = f"# TYPE gwanmun_proxy_draining gauge\ngwanmun_proxy_draining {int(self._stopping.is_set())}\n"
+        counted = await self._admin.module_metrics()
         async with self._admin.prometheus() as pieces:
-            yield own.encode()
+            yield own.encode() + counted
             async for piece in pieces:
                 yield piece
 

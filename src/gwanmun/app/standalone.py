@@ -317,6 +317,7 @@ class Standalone:
             xds_socket=rundir.xds_socket,
             zone=self.options.zone or None,
             max_heap_bytes=None if memory is None else machine_heap(memory),
+            module=self._module.path if isinstance(self._module, Module) else None,
         )
 
     def _envoy_event(self, event: Event) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from gwanmun.infra.bootstrap import AdminAddress
+from gwanmun.infra.bootstrap import MODULE_METRICS, AdminAddress
 
 
 class AdminError(Exception):
@@ -79,6 +79,11 @@ class Admin:
                 yield response.aiter_bytes()
         except httpx.HTTPError as error:
             raise self._silent(error) from error
+
+    async def module_metrics(self) -> bytes:
+        """What the native module has counted, as Prometheus scrapes it; nothing where it is not loaded."""
+        response = await self._send("GET", MODULE_METRICS)
+        return response.content if response.status_code == httpx.codes.OK else b""
 
     async def fail_health_checks(self) -> None:
         """From now on answers ask their clients to close the connection, and health checks fail."""

@@ -7,7 +7,7 @@ Deliberately absent: listeners, routes and backends; file system and process.
 import hashlib
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 XDS_CLUSTER = "gwanmun_xds"
 XDS_TOKEN_SECRET = "gwanmun_xds_token"  # noqa: S105 (a name, not a secret)
 XDS_CA_SECRET = "gwanmun_xds_ca"  # noqa: S105 (a name, not a secret)
+
+MODULE_METRICS = "/gwanmun/metrics"
 
 AdminAddress = PurePath | int
 """A unix socket, or a port on 127.0.0.1."""
@@ -92,7 +94,7 @@ class BootstrapOptions:
     that clients hold open on the whole proxy (more are closed at once); None leaves that to the limit on open files.
     `max_heap_bytes` is what Envoy may allocate: near it memory is given back, and then requests are refused instead of
     the process being killed. `metadata` is told to the control plane. With `json_logs` each line of Envoy's own log is an
-    object.
+    object. `module` is the native module, which shows what it has counted at `MODULE_METRICS` of the admin interface.
     """
 
     node_id: str
@@ -104,6 +106,7 @@ class BootstrapOptions:
     max_heap_bytes: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     json_logs: bool = False
+    module: PurePath | None = None
 
 
 def bootstrap(options: BootstrapOptions) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def bootstrap(options: BootstrapOptions) -> dict[str, Any]:
         "dynamic_resources": _dynamic_resources(),
         "static_resources": {"clusters": [cluster]},
         "layered_runtime": {"layers": [{"name": "gwanmun", "static_layer": _RUNTIME}]},
-        "bootstrap_extensions": [_extension("envoy.bootstrap.internal_listener", _INTERNAL_LISTENER)],
+        "bootstrap_extensions": list(_extensions(options)),
         "stats_config": _stats_config(),
         # Statistics of a cluster are made when its first request comes: most of thousands never see one.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
@@ -159,6 +162,7 @@ def fingerprint(*parts: bytes) -> str:
 
 
 _TYPE = "type.googleapis.com/"
+_MODULE_EXTENSION = "envoy.extensions.bootstrap.dynamic_modules.v3.DynamicModuleBootstrapExtension"
 _INTERNAL_LISTENER = "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECTION_MONITOR = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
@@ -170,6 +174,14 @@ _UPSTREAM_CODEC = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec
 
 _LOG_LINE = {"timestamp": "%Y-%m-%dT%T.%fZ", "level": "%l", "logger": "envoy.%n", "event": "%j"}
 """spdlog's flags, all of which Envoy allows in JSON; %j is the message, escaped."""
+
+
+def _extensions(options: BootstrapOptions) -> Iterator[dict[str, Any]]:
+    yield _extension("envoy.bootstrap.internal_listener", _INTERNAL_LISTENER)
+    if options.module is not None:
+        # Never closed: it keeps state of its own, and is the one that listeners name.
+        module = {"module": {"local": {"filename": str(options.module)}}, "do_not_close": True}
+        yield _extension("gwanmun.admin", _MODULE_EXTENSION, dynamic_module_config=module, extension_name="admin")
 
 
 def _extension(name: str, type_name: str, **fields: Any) -> dict[str, Any]:

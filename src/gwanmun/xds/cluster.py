@@ -14,7 +14,7 @@ from gwanmun.xds import names
 from gwanmun.xds.endpoint import ACTIVE_REQUEST_BIAS, Place, load_assignment, spills
 from gwanmun.xds.picker import picked_endpoints
 from gwanmun.xds.tls import backend_tls
-from gwanmun.xds.types import ADS, Fields, extension, number
+from gwanmun.xds.types import ADS, KEEPALIVE, Fields, extension, number
 
 _UNLIMITED: Final = 1_000_000
 """Envoy's own limits (1,024 connections and requests, 3 retries) fail under ordinary load, and are wrong for a backend whose
@@ -133,13 +133,7 @@ def _common(name: str, context: ClusterContext) -> Fields:
         # An endpoint that has gone must be out at once; the default collects changes for a second.
         "common_lb_config": {"update_merge_window": timedelta(0)},
         "outlier_detection": _OUTLIERS,
-        "upstream_connection_options": {
-            "tcp_keepalive": {
-                "keepalive_time": number(60),
-                "keepalive_interval": number(10),
-                "keepalive_probes": number(3),
-            }
-        },
+        "upstream_connection_options": {"tcp_keepalive": KEEPALIVE},
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from gwanmun.ir import MAX_REQUEST_BYTES, InferenceSettings
 from gwanmun.protos import any_of, pb
 from gwanmun.xds import names
-from gwanmun.xds.accesslog import request_log
+from gwanmun.xds.accesslog import counts_requests, request_log
 from gwanmun.xds.filters import FilterOptions, http_filters
 from gwanmun.xds.localreply import local_reply_config
 from gwanmun.xds.picker import PICKED
@@ -58,7 +58,15 @@ def connection_manager(
     module_path: str | None,
     access_log: str | None,
 ) -> Fields:
-    filters = FilterOptions(module_path, chain.inference, chain.shards, chain.cors, chain.picked, chain.max_request_bytes)
+    filters = FilterOptions(
+        module_path,
+        chain.inference,
+        chain.shards,
+        chain.cors,
+        chain.picked,
+        chain.max_request_bytes,
+        counted=counts_requests(access_log, module_path),
+    )
     return extension(
         "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -68,7 +76,7 @@ def connection_manager(
         **(_scoped(chain) if chain.shards else {"rds": {"route_config_name": chain.table, "config_source": ADS}}),
         http_filters=http_filters(filters),
         local_reply_config=local_reply_config(chain.inference),
-        access_log=request_log(access_log, chain.inference),
+        access_log=request_log(access_log, chain.inference, module_path),
         upgrade_configs=[{"upgrade_type": "websocket"}],
         **_LIMITS,
         common_http_protocol_options={

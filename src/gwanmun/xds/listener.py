@@ -17,7 +17,7 @@ from gwanmun.xds.accesslog import connection_log
 from gwanmun.xds.http import HttpChain, connection_manager
 from gwanmun.xds.options import Binding
 from gwanmun.xds.tls import server_tls
-from gwanmun.xds.types import ROUTES, SECRET, Fields, Need, extension, number
+from gwanmun.xds.types import KEEPALIVE, ROUTES, SECRET, Fields, Need, extension, number
 
 _BUFFER_BYTES: Final = 1024 * 1024
 """What Envoy holds for a connection that is read slower than it is written. The module raises it for bodies that it holds."""
@@ -103,6 +103,8 @@ def _connections(shape: ListenerShape) -> Fields:
     fields: Fields = {
         "filter_chains": [_filter_chain(chain, shape) for chain in shape.chains],
         "per_connection_buffer_limit_bytes": number(_BUFFER_BYTES),
+        # A client that has vanished without a word ends nothing by itself; requests to models have no other limit.
+        "tcp_keepalive": KEEPALIVE,
     }
     if any(chain.tls_only for chain in shape.chains):
         inspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
@@ -140,10 +142,10 @@ def _filters(chain: Chain, shape: ListenerShape) -> Iterator[Fields]:
                 access_log=shape.access_log,
             )
         case TcpChain(clusters):
-            yield _tcp_proxy(clusters, shape)
+            yield _tcp_proxy(clusters, chain.name, shape)
 
 
-def _tcp_proxy(clusters: tuple[tuple[str, int], ...], shape: ListenerShape) -> Fields:
+def _tcp_proxy(clusters: tuple[tuple[str, int], ...], chain: str, shape: ListenerShape) -> Fields:
     if len(clusters) == 1:
         destination: Fields = {"cluster": clusters[0][0]}
     else:
@@ -155,7 +157,7 @@ def _tcp_proxy(clusters: tuple[tuple[str, int], ...], shape: ListenerShape) -> F
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         stat_prefix=shape.name,
         max_connect_attempts=number(3),  # a replica that has just gone costs nobody a connection
-        access_log=connection_log(shape.access_log),
+        access_log=connection_log(shape.access_log, chain, shape.module_path),
         **({"idle_timeout": idle} if idle is not None else {}),
         **destination,
     )

@@ -28,6 +28,9 @@ MESSAGES: Final = {
 ADS: Final = {"ads": {}, "resource_api_version": "V3"}
 """Where a resource named by another one comes from: the stream that brought that one."""
 
+KEEPALIVE: Final = {"keepalive_time": {"value": 60}, "keepalive_interval": {"value": 10}, "keepalive_probes": {"value": 3}}
+"""When a connection on which nothing comes is asked whether the other end is still there, in seconds."""
+
 Fields = dict[str, Any]
 """Arguments of a message's constructor."""
 

@@ -20,7 +20,7 @@ from gwanmun.xds.types import Fields
 class FilterOptions:
     """`inference` None: no rule looks at the model. `shards` 0: one route table. `module_path` None: no module.
     `cors`: some route has a policy. `picked`: some route asks a picker. `max_request_bytes`: the largest body that is held for
-    one."""
+    one. `counted`: requests are counted elsewhere."""
 
     module_path: str | None
     inference: InferenceSettings | None
@@ -28,6 +28,7 @@ class FilterOptions:
     cors: bool
     picked: bool
     max_request_bytes: int
+    counted: bool
 
 
 def _inference(options: FilterOptions) -> Fields | None:
@@ -53,7 +54,7 @@ HTTP_FILTERS: Final[tuple[Callable[[FilterOptions], Fields | None], ...]] = (
     _cors,  # by the route's policy; a filter that has nothing to do costs a request a microsecond all the same
     _whole_body,  # after the route is known, and before a picker is asked
     _extproc,  # after everything that may still refuse a request: a picker counts those that it has sent somewhere
-    lambda _: router(),
+    lambda options: router(counts=not options.counted),
 )
 """First runs first (on answers, last)."""
 
