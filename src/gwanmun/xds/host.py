@@ -3,7 +3,7 @@
 Deliberately absent: single rules (``route``), the map of models (``tree``) and tables of hosts (``table``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import is_
 from typing import Final, NamedTuple
@@ -52,13 +52,19 @@ class VirtualHost:
 
 def virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) -> VirtualHost:
     """`before` is a cache only, of the same domain and context."""
-    pivot = tree.pivot(host.rules)
+    pivot = tree.pivot(host.rules, context.spared_header)
     header = pivot.header if pivot is not None else None
     if before is not None and before.pivot != header:
         before = None
     field = _ROUTES_FIELD if pivot is None else tree.ROUTES_FIELD
     known = {id(rule): entry for rule, entry in zip(before.host.rules, before.entries, strict=True)} if before else {}
-    entries = tuple([known.get(id(rule)) or _entry(rule, host.domain, context, field) for rule in host.rules])
+    spared = _spared(host, pivot, context)
+    entries = tuple(
+        [
+            known.get(id(rule)) or _entry(rule, host.domain, context, field, spared=one)
+            for rule, one in zip(host.rules, spared, strict=True)
+        ]
+    )
     head = serialize(pb("envoy.config.route.v3.VirtualHost")(name=host.domain, domains=[host.domain]))
     asking: Mapping[str, Asking] = {}
     if pivot is None:
@@ -75,8 +81,16 @@ def virtual_host(host: Host, context: RouteContext, before: VirtualHost | None) 
     return VirtualHost(host, entries, body, problems, header, asking, cors, picked)
 
 
-def _entry(rule: Rule, domain: str, context: RouteContext, field: int) -> Entry:
-    routes = b"".join([part(field, route) for route in route_entries(rule, domain, context)])
+def _spared(host: Host, pivot: tree.Pivot | None, context: RouteContext) -> Iterable[bool]:
+    """Of each rule whether only requests come to it that have one model in their header: the module can do nothing to them.
+    In a mere list a rule would also take one that has several, of which the module leaves one."""
+    if pivot is None or pivot.header != context.spared_header:
+        return [False] * len(host.rules)
+    return [value is not None for value in pivot.values]
+
+
+def _entry(rule: Rule, domain: str, context: RouteContext, field: int, *, spared: bool) -> Entry:
+    routes = b"".join([part(field, route) for route in route_entries(rule, domain, context, spared=spared)])
     return Entry(routes, tuple(Problem(rule.key, message) for message in rule_problems(rule)))
 
 

@@ -179,7 +179,7 @@ class _Plan:
                 hosts,
                 count=count,
                 misdirected=misdirected,
-                context=context,
+                context=replace(context, sharded=True),
                 previous=before if isinstance(before, Shards) else None,
             )
             self._tables[table_name] = cut

@@ -15,6 +15,7 @@ from gwanmun.xds import names
 from gwanmun.xds.filters.cors import NAME as CORS
 from gwanmun.xds.filters.cors import cors_policy
 from gwanmun.xds.filters.extproc import EXTPROC, ask_picker
+from gwanmun.xds.filters.inference import INFERENCE, unneeded
 from gwanmun.xds.filters.wholebody import WHOLE_BODY, hold_body
 from gwanmun.xds.headers import composed, edit_problems, header_edits, host_set_by
 from gwanmun.xds.match import route_match
@@ -24,10 +25,6 @@ from gwanmun.xds.types import Fields, extension, number
 NO_LIMIT: Final = timedelta(0)
 STREAM_IDLE: Final = timedelta(minutes=5)
 """How long nothing may come or go on a stream. Envoy's own default, written down in each listener."""
-
-INFERENCE_IDLE: Final = timedelta(hours=1)
-"""The same for model APIs. An answer that is not streamed sends nothing until it is finished, after a place in the queue and
-minutes of generation; a client that has left is noticed at once whatever this is. So it only ends what would never end."""
 
 _WELL_KNOWN: Final = {"http": 80, "https": 443}
 _REDIRECT_CODES: Final = {
@@ -52,22 +49,30 @@ default, 1 MiB, is less than a long prompt."""
 @dataclass(frozen=True, slots=True)
 class RouteContext:
     """What a route has to know of its listener: the scheme and port it came in on, for each TCP port of the Gateway the one
-    that clients see (they differ where a port is bound elsewhere), and a header of which requests have one value at most."""
+    that clients see (they differ where a port is bound elsewhere), the model's header where the native module sees to it that
+    requests have one value of it at most, and whether the module chooses the table that the route is in."""
 
     scheme: Literal["http", "https"]
     port: int
     advertised: tuple[tuple[int, int], ...] = ()
     one_valued: str | None = None
+    sharded: bool = False
+
+    @property
+    def spared_header(self) -> str | None:
+        """A header; what has it and is routed by it need not go through the module. None: everything has to."""
+        return None if self.sharded else self.one_valued
 
     def seen(self, port: int) -> int:
         """`port` as clients see it."""
         return next((seen for number, seen in self.advertised if number == port), port)
 
 
-def route_entries(rule: Rule, domain: str, context: RouteContext) -> Iterator[bytes]:
-    """The rule as serialized Route messages; usually one. `domain` is that of the virtual host."""
+def route_entries(rule: Rule, domain: str, context: RouteContext, *, spared: bool) -> Iterator[bytes]:
+    """The rule as serialized Route messages; usually one. `domain` is that of the virtual host. `spared`: its requests need
+    nothing of the native module."""
     for fields in _entries(rule, domain, context):
-        yield serialize(pb("envoy.config.route.v3.Route")(name=names.match(rule.key), **_common(rule), **fields))
+        yield serialize(pb("envoy.config.route.v3.Route")(name=names.match(rule.key), **_common(rule, spared=spared), **fields))
 
 
 def rule_problems(rule: Rule) -> Iterator[str]:
@@ -99,11 +104,11 @@ def _entries(rule: Rule, domain: str, context: RouteContext) -> Iterator[Fields]
             assert_never(rule.action)
 
 
-def _common(rule: Rule) -> Fields:
+def _common(rule: Rule, *, spared: bool) -> Fields:
     fields = header_edits("response", rule.response_headers)
     if not _edits_by_target(rule):
         fields |= header_edits("request", rule.request_headers)
-    filters = dict(_filters(rule))
+    filters = dict(_filters(rule, spared=spared))
     if filters:
         fields["typed_per_filter_config"] = filters
     if rule.inference:
@@ -113,7 +118,9 @@ def _common(rule: Rule) -> Fields:
     return fields
 
 
-def _filters(rule: Rule) -> Iterator[tuple[str, Any]]:
+def _filters(rule: Rule, *, spared: bool) -> Iterator[tuple[str, Any]]:
+    if spared:
+        yield INFERENCE, unneeded()
     if rule.cors is not None:
         yield CORS, cors_policy(rule.cors)
     if isinstance(rule.action, Forward):
@@ -138,7 +145,6 @@ def _edits_by_target(rule: Rule) -> bool:
 
 
 def _forward(forward: Forward, rule: Rule) -> Fields:
-    idle = INFERENCE_IDLE if rule.inference else STREAM_IDLE
     timeout = _request_timeout(forward, rule)
     host = forward.rewrite_host or host_set_by(rule.request_headers)
     return {
@@ -146,13 +152,22 @@ def _forward(forward: Forward, rule: Rule) -> Fields:
         # A share whose backend could not be resolved goes to a cluster that is not there: its requests fail with 500.
         "cluster_not_found_response_code": "INTERNAL_SERVER_ERROR",
         "timeout": timeout,
-        # It would otherwise cut what the user has allowed to take longer.
-        **({"idle_timeout": max(idle, timeout)} if max(idle, timeout) != STREAM_IDLE else {}),
+        **_idle_timeout(rule, timeout),
         "retry_policy": _retry_policy(forward, rule),
         "request_mirror_policies": [_mirror(mirror) for mirror in forward.mirrors],
         **({"host_rewrite_literal": host} if host else {}),
         **path_rewrite(forward.rewrite_path, rule.match.path),
     }
+
+
+def _idle_timeout(rule: Rule, timeout: timedelta) -> Fields:
+    """How long nothing may come or go. An answer of a model that is not streamed sends nothing until it is finished, after a
+    place in the queue and minutes of generation: there is no limit, which costs less than any. A client or backend that has
+    left is noticed at once, one that has vanished by the connection's keep-alive."""
+    if rule.inference:
+        return {"idle_timeout": NO_LIMIT}
+    # It would otherwise cut what the user has allowed to take longer.
+    return {"idle_timeout": timeout} if timeout > STREAM_IDLE else {}
 
 
 def _request_timeout(forward: Forward, rule: Rule) -> timedelta:

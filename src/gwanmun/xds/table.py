@@ -99,7 +99,7 @@ def table(
         kept = previous.chunks if previous is not None else {}
         chunks = {domain: chunks[domain] if domain in chunks else kept[domain] for domain in sorted(hosts)}
         built = {domain: built[domain] if domain in built else old[domain] for domain in chunks}
-    body = b"".join([_head(name), *chunks.values(), _misdirected(misdirected, hosts)])
+    body = b"".join([_head(name, context), *chunks.values(), _misdirected(misdirected, hosts)])
     problems = tuple([problem for virtual in built.values() for problem in virtual.problems])
     cors = any(virtual.cors for virtual in built.values())
     picked = any(virtual.picked for virtual in built.values())
@@ -162,14 +162,14 @@ def scopes(built: Shards) -> Iterator[tuple[str, bytes]]:
         yield one.name, serialize(scope)
 
 
-def _head(name: str) -> bytes:
+def _head(name: str, context: RouteContext) -> bytes:
     return serialize(
         pb("envoy.config.route.v3.RouteConfiguration")(
             name=name,
             ignore_port_in_host_matching=True,  # hostnames of routes have no port, whatever port clients come in on
             max_direct_response_body_size_bytes={"value": _MAX_BODY_BYTES},
             validate_clusters=no(),  # a backend that is gone must not take the other routes with it
-            request_headers_to_remove=[names.SHARD_HEADER, names.TABLE_HEADER],
+            request_headers_to_remove=[names.SHARD_HEADER, names.TABLE_HEADER] if context.sharded else [],
         )
     )
 

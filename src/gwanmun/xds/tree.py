@@ -1,6 +1,7 @@
 """Many models on one host: routes looked up by the value of one header, instead of tried one after the other.
 
-With 5,000 models a request costs 0.18 ms this way and 0.69 ms the other (measured). What matches stays the same: a rule that
+With 5,000 models a request costs 0.18 ms this way and 0.69 ms the other (measured), and with one it costs a hundredth of all
+that is done for it more. What matches stays the same: a rule that
 asks for another value of that header cannot match, so each value's list holds, in their order, the rules that ask for it and
 those that do not look; any other value gets just the latter.
 
@@ -54,8 +55,13 @@ class Pivot(NamedTuple):
     values: tuple[str | None, ...]
 
 
-def pivot(rules: Sequence[Rule]) -> Pivot | None:
-    """How these rules are to be looked up; None where they are to be tried in order."""
+def pivot(rules: Sequence[Rule], preferred: str | None = None) -> Pivot | None:
+    """How these rules are to be looked up; None where they are to be tried in order. By the `preferred` header they are
+    looked up however few they are."""
+    if preferred is not None:
+        values = tuple([_asked_value(rule.match, preferred) for rule in rules])
+        if values.count(None) <= min(_FEW, len(rules) - 1):
+            return Pivot(preferred, values)
     if len(rules) < _ENOUGH:
         return None
     asked = Counter([one.name for rule in rules for one in rule.match.headers if one.value.kind == "exact"])

@@ -1,12 +1,15 @@
 """The native module's filter: the model's name from the body into a header, and the shard of the host's routes."""
 
 import json
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 from gwanmun.ir import InferenceSettings
 from gwanmun.protos import any_of, pb
+from gwanmun.xds.module import module
 from gwanmun.xds.types import Fields, extension
 
+INFERENCE: Final = "gwanmun.inference"
 _FILTER: Final = "inference"
 
 
@@ -16,10 +19,15 @@ def inference(module_path: str, settings: InferenceSettings | None, shards: int)
     if settings is not None:
         config["max_request_bytes"] = settings.max_request_bytes
     return extension(
-        "gwanmun.inference",
+        INFERENCE,
         "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
-        # By file: a search path would have to be in Envoy's environment. Never closed: the module keeps state of its own.
-        dynamic_module_config={"module": {"local": {"filename": module_path}}, "do_not_close": True},
+        dynamic_module_config=module(module_path),
         filter_name=_FILTER,
         filter_config=any_of(pb("google.protobuf.StringValue")(value=json.dumps(config, sort_keys=True))),
     )
+
+
+@cache
+def unneeded() -> Any:
+    """The settings of a route that spare its requests the filter, packed for `typed_per_filter_config`."""
+    return any_of(pb("envoy.config.route.v3.FilterConfig")(disabled=True))
