@@ -15,7 +15,8 @@ use crate::stream::{Flow, Stream, NAMESPACE};
 use std::ffi::{c_char, c_void, CStr};
 use std::marker::PhantomData;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 
 /// Hooks that do nothing: Envoy calls them only for what the filter has asked for, or to tell what it need not know.
 macro_rules! ignore {
@@ -29,6 +30,9 @@ macro_rules! ignore {
 
 mod admin;
 mod log;
+
+/// The thread of Envoy's that serves nothing: it may wait.
+static MAIN_THREAD: OnceLock<ThreadId> = OnceLock::new();
 
 /// The interface version that Envoy 1.40 speaks.
 const ABI_VERSION: &CStr = c"v0.2.0";
@@ -281,6 +285,8 @@ fn guarded<R>(on_panic: R, hook: impl FnOnce() -> R) -> R {
 #[no_mangle]
 extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
     guarded(std::ptr::null(), || {
+        // Told again where Envoy loads the module again, from the same thread.
+        let _ = MAIN_THREAD.set(std::thread::current().id());
         std::panic::set_hook(Box::new(|panic| log_error(&format!("gwanmun: {panic}"))));
         ABI_VERSION.as_ptr()
     })
@@ -295,15 +301,20 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     guarded(std::ptr::null(), || {
         // SAFETY: Envoy keeps both texts during this call.
         let (name, json) = unsafe { (name.bytes(), json.bytes()) };
-        match filter_config(name, json) {
-            Ok(config) => Box::into_raw(Box::new(config)).cast_const().cast(),
-            // Null makes Envoy reject the configuration; its own message does not say why.
-            Err(why) => {
-                log_error(&format!("gwanmun: filter configuration rejected: {why}"));
-                std::ptr::null()
-            }
-        }
+        configured("filter", filter_config(name, json))
     })
+}
+
+/// Gives a configuration to Envoy, which gives it back when it is done with it. Null makes Envoy reject what it was made of;
+/// its own message does not say why.
+fn configured<T>(what: &str, config: Result<T, String>) -> ModulePointer {
+    match config {
+        Ok(config) => Box::into_raw(Box::new(config)).cast_const().cast(),
+        Err(why) => {
+            log_error(&format!("gwanmun: {what} configuration rejected: {why}"));
+            std::ptr::null()
+        }
+    }
 }
 
 fn filter_config(name: &[u8], json: &[u8]) -> Result<Arc<Config>, String> {

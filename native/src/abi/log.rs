@@ -1,6 +1,9 @@
 //! The access logger's side of Envoy's interface: fills in what `log` writes.
 
-use super::{guarded, log_error, EnvoyBuffer, EnvoyPointer, ModuleBuffer, ModulePointer, HEADERS_OF_REQUEST};
+use super::{
+    configured, guarded, log_error, EnvoyBuffer, EnvoyPointer, ModuleBuffer, ModulePointer, HEADERS_OF_REQUEST,
+    MAIN_THREAD,
+};
 use crate::count::{Counts, Registry};
 use crate::log::{Address, Config, Connection, Ended, Logger, Request, CONNECTIONS, REQUESTS};
 use crate::sink::Sink;
@@ -231,13 +234,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_access_logger_config_new(
     guarded(std::ptr::null(), || {
         // SAFETY: Envoy keeps both texts during this call.
         let (name, json) = unsafe { (name.bytes(), json.bytes()) };
-        match log(name, json) {
-            Ok(log) => Box::into_raw(Box::new(log)).cast_const().cast(),
-            Err(why) => {
-                log_error(&format!("gwanmun: access log configuration rejected: {why}"));
-                std::ptr::null()
-            }
-        }
+        configured("access log", log(name, json))
     })
 }
 
@@ -319,11 +316,17 @@ unsafe extern "C" fn envoy_dynamic_module_on_access_logger_log(entry: EnvoyPoint
     });
 }
 
+/// A log is about to go. With the main thread's Envoy ends, and the thread that writes with it: after those of the workers,
+/// which wait for no disk, as they serve on when just a listener goes.
 #[no_mangle]
 unsafe extern "C" fn envoy_dynamic_module_on_access_logger_flush(module: ModulePointer) {
-    // SAFETY: Envoy calls one hook of a log at a time.
-    guarded((), || match unsafe { log_of(module) } {
-        ThreadLog::Requests(logger) | ThreadLog::Connections(logger) => logger.flush(),
+    guarded((), || {
+        if MAIN_THREAD.get() == Some(&std::thread::current().id()) {
+            // SAFETY: Envoy calls one hook of a log at a time.
+            match unsafe { log_of(module) } {
+                ThreadLog::Requests(logger) | ThreadLog::Connections(logger) => logger.flush(),
+            }
+        }
     });
 }
 
