@@ -11,7 +11,7 @@ def config(name: str, value: str = "1", namespace: str = "default") -> str:
 
 
 def put(files: FileSet, path: str, *documents: str) -> FileSet:
-    return files.put(path, load_text("---\n".join(documents), path))
+    return files.put({path: load_text("---\n".join(documents), path)})
 
 
 def declared(files: FileSet) -> dict[str, str]:
@@ -61,7 +61,7 @@ def test_what_only_an_earlier_text_says_is_held() -> None:
 def test_a_warning_keeps_nothing_back() -> None:
     files = put(FileSet(), "a.yaml", config("one"), config("two"))
     loaded = load_text(config("one", "2"), "a.yaml")
-    assert declared(files.put("a.yaml", loaded)) == {"one": "2"}
+    assert declared(files.put({"a.yaml": loaded})) == {"one": "2"}
 
 
 def test_names_without_a_namespace_and_with_it_are_one() -> None:
@@ -77,7 +77,7 @@ def test_where_two_files_declare_one_object_the_first_path_wins() -> None:
     assert [(problem.source, problem.message) for problem in problems] == [
         ("b.yaml", "ConfigMap default/one is also in a.yaml, which is used; this one is ignored")
     ]
-    assert declared(files.remove("a.yaml")) == {"one": "b"}
+    assert declared(files.remove({"a.yaml"})) == {"one": "b"}
     assert len(objects) == 1
 
 
@@ -91,7 +91,7 @@ def test_a_file_that_is_there_wins_over_one_that_is_missing_and_both_are_no_doub
 
 def test_a_removed_file_takes_its_objects_and_problems_along() -> None:
     files = put(FileSet(), "a.yaml", config("one"), "{ not: [yaml\n")
-    files = files.remove("a.yaml")
+    files = files.remove({"a.yaml"})
     assert declared(files) == {}
     assert files.problems() == []
 

@@ -36,20 +36,17 @@ class FileSet:
 
     files: Mapping[str, _File] = field(default_factory=dict)
 
-    def put(self, path: str, loaded: LoadResult) -> "FileSet":
-        """The set with a file read anew; what its broken documents declared before stays."""
-        before = self.files[path].objects if path in self.files else {}
-        declared = {key_of(item.object): item.object for item in loaded.objects}
-        held = {key: obj for key, obj in _still_in_force(before, loaded).items() if key not in declared}
-        return FileSet({**self.files, path: _File({**held, **declared}, tuple(loaded.problems), held)})
+    def put(self, loaded: Mapping[str, LoadResult]) -> "FileSet":
+        """The set with files read anew, by path; what their broken documents declared before stays."""
+        return FileSet({**self.files, **{path: _read_anew(self.files.get(path), said) for path, said in loaded.items()}})
 
     def hold(self, path: str, objects: Iterable[Object]) -> "FileSet":
         """The set with what a file that has not been read yet said at an earlier time."""
         held = {key_of(obj): obj for obj in objects}
         return FileSet({**self.files, path: _File(held, (), held)})
 
-    def remove(self, path: str) -> "FileSet":
-        return FileSet({name: file for name, file in self.files.items() if name != path})
+    def remove(self, paths: Collection[str]) -> "FileSet":
+        return FileSet({path: file for path, file in self.files.items() if path not in paths})
 
     def objects(self, missing: Collection[str] = ()) -> tuple[dict[ObjectKey, Object], list[SourceProblem]]:
         """All objects, and a problem for each that is declared twice.
@@ -75,6 +72,13 @@ class FileSet:
 
     def problems(self) -> list[Problem]:
         return [problem for path in sorted(self.files) for problem in self.files[path].problems]
+
+
+def _read_anew(before: _File | None, loaded: LoadResult) -> _File:
+    declared = {key_of(item.object): item.object for item in loaded.objects}
+    in_force = _still_in_force(before.objects, loaded) if before is not None else {}
+    held = {key: obj for key, obj in in_force.items() if key not in declared}
+    return _File({**held, **declared}, tuple(loaded.problems), held)
 
 
 def _still_in_force(before: Mapping[ObjectKey, Object], loaded: LoadResult) -> dict[ObjectKey, Object]:

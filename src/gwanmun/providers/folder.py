@@ -19,7 +19,7 @@ from typing import Final
 import watchfiles
 
 from gwanmun.api import Object
-from gwanmun.api.load import Problem, load_text
+from gwanmun.api.load import LoadResult, Problem, load_text
 from gwanmun.names import ObjectKey
 from gwanmun.providers.fileset import FileSet, SourceProblem, difference
 
@@ -70,6 +70,7 @@ class FolderProvider:
         present, problems, away = self._list()
         unread: set[str] = set()
         ended: set[ObjectKey] = set()  # with their file, which has been waited for long enough
+        read: dict[str, LoadResult] = {}
         for path, stamp in present.items():
             if path in self._missing and path not in self._emptied:
                 del self._missing[path]
@@ -84,7 +85,7 @@ class FolderProvider:
                     continue
                 if path in self._emptied and not text.strip():
                     ended.update(self._files.files[path].objects)
-                self._files = self._files.put(path, load_text(text, path))
+                read[path] = load_text(text, path)
             except (OSError, ValueError) as error:
                 problems.append(_unreadable(Path(path), error))
                 unread.add(path)
@@ -92,13 +93,15 @@ class FolderProvider:
             self._stamps[path] = stamp
             self._emptied.pop(path, None)
             self._missing.pop(path, None)
+        gone: set[str] = set()
         for path in [path for path in self._stamps if path not in present]:
             if any(Path(path).is_relative_to(root) for root in away):
                 unread.add(path)
             elif self._is_gone(path, now):
                 ended.update(self._files.files[path].objects)
-                self._files = self._files.remove(path)
+                gone.add(path)
                 del self._stamps[path]
+        self._files = self._files.put(read).remove(gone)
         objects, doubles = self._files.objects({path for path in self._missing if isinstance(path, str)})
         for key in self._objects.keys() & self._missing.keys() & objects.keys():
             del self._missing[key]
