@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gwanmun.providers import FolderProvider, SourceProblem, folder
+from gwanmun.providers import FolderProvider, SourceProblem, files, folder
 from gwanmun.providers.folder import Changes
 
 
@@ -280,7 +280,7 @@ def test_what_is_kept_of_a_file_that_was_deleted_goes(tmp_path: Path) -> None:
 def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.yaml").write_text(config("one"))
     with (tmp_path / "b.yaml").open("wb") as sparse:
-        sparse.truncate(folder.MAX_FILE_BYTES + 1)
+        sparse.truncate(files.MAX_FILE_BYTES + 1)
     changes = FolderProvider([tmp_path]).scan()
     assert said(changes) == {"one": "1"}
     assert "more than the 67108864" in messages(changes)[0]

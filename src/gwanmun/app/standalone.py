@@ -42,6 +42,7 @@ from gwanmun.infra.rundir import Lock, RunDir, RunDirError, run_directory
 from gwanmun.names import NamespacedName
 from gwanmun.protos import EnvoyBinaryError
 from gwanmun.providers import Changes, FolderProvider, ServiceBinding
+from gwanmun.providers.ahead import ReadAhead
 from gwanmun.resolve.world import Settings
 from gwanmun.xds.options import Options
 from gwanmun.xds_server.publisher import Publisher
@@ -79,11 +80,19 @@ class Observer(Protocol):
 
 
 class Standalone:
-    """One running gateway. `run` returns after `request_stop` (or a signal), when everything has ended in good order."""
+    """One running gateway. `run` returns after `request_stop` (or a signal), when everything has ended in good order. `ahead`
+    is what has been read of its manifests already."""
 
-    def __init__(self, options: StandaloneOptions, *, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        options: StandaloneOptions,
+        *,
+        observer: Observer | None = None,
+        ahead: ReadAhead = ReadAhead(),  # noqa: B008  # nothing was read, and so nothing is taken out of it
+    ) -> None:
         self.options = options
         self._observer = observer
+        self._ahead = ahead
         self._publisher = Publisher()
         self._picture: Picture | None = None
         self._settings = Settings(options.controllers) if options.controllers else Settings()
@@ -249,7 +258,8 @@ class Standalone:
         kept_noted: Kept | None = None
         # The first picture of thousands of routes is all new objects: looking for garbage among them would double its time.
         gc.disable()
-        async with contextlib.aclosing(_pictures(FolderProvider(self.options.paths, kept_before), pipeline)) as pictures:
+        provider = FolderProvider(self.options.paths, kept_before, self._ahead)
+        async with contextlib.aclosing(_pictures(provider, pipeline)) as pictures:
             async for changes, picture in pictures:
                 self._picture = picture
                 self._warnings = frozenset(map(report.problem_line, filter(report.is_warning, changes.problems)))

@@ -27,15 +27,20 @@ def up(
     gwanmun up manifests/
     gwanmun up manifests/ --bind ai-inference/vllm=127.0.0.1:8001 --bind ai-inference/vllm=127.0.0.1:8002
     """
+    from gwanmun.infra.rundir import named_path
+    from gwanmun.providers.ahead import cores, read_ahead
+
+    named = tuple(map(named_path, paths))
+    ahead = read_ahead(named, cores())  # goes on beside all that is loaded here, and has to come before any thread
+
     from gwanmun.app.logs import configure_logs
     from gwanmun.app.standalone import Standalone, StandaloneOptions
     from gwanmun.app.words import controller_names
     from gwanmun.cli.progress import Teller, log_line, print_line
-    from gwanmun.infra.rundir import named_path
 
     configure_logs(log_format)
     options = StandaloneOptions(
-        paths=tuple(map(named_path, paths)),
+        paths=named,
         address=address,
         zone=zone,
         bindings=bindings_of(bind),
@@ -44,4 +49,4 @@ def up(
         drain_seconds=drain_seconds,
     )
     teller = Teller(print_line if log_format is LogFormat.text else log_line)
-    asyncio.run(Standalone(options, observer=teller).run())
+    asyncio.run(Standalone(options, observer=teller, ahead=ahead).run())

@@ -19,15 +19,14 @@ from typing import Final
 import watchfiles
 
 from gwanmun.api import Object
-from gwanmun.api.load import LoadResult, Problem, load_text
+from gwanmun.api.load import LoadResult, Problem
 from gwanmun.names import ObjectKey
+from gwanmun.providers.ahead import ReadAhead
+from gwanmun.providers.files import MAX_FILES, SUFFIXES, Stamp, read_file, stamp_of, walk
 from gwanmun.providers.fileset import FileSet, SourceProblem, difference
 
-SUFFIXES = (".yaml", ".yml", ".json")
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 """What says to kustomize how to change the files beside it. It need not say of what kind it is, so it goes by its name."""
-MAX_FILE_BYTES = 64 * 1024 * 1024
-MAX_FILES = 10_000
 _SETTLE_MS = 20  # a burst of writes (git checkout, an editor's rename) arrives as one change
 _LOOK_ANYWAY_MS = 1000
 GONE_AFTER_S = 0.8
@@ -49,17 +48,24 @@ class Changes:
 
 
 class FolderProvider:
-    """Owns what was read from `paths` (files or folders, searched recursively). `kept` is what an earlier one kept."""
+    """Owns what was read from `paths` (files or folders, searched recursively). `kept` is what an earlier one kept, `ahead`
+    what has been read for this one already."""
 
-    def __init__(self, paths: Sequence[Path], kept: Mapping[str, tuple[Object, ...]] = _NOTHING) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        kept: Mapping[str, tuple[Object, ...]] = _NOTHING,
+        ahead: ReadAhead = ReadAhead(),  # noqa: B008  # nothing was read, and so nothing is taken out of it
+    ) -> None:
         self.paths = tuple(paths)
+        self._ahead = ahead
         self._files = FileSet()
-        self._stamps: dict[str, tuple[int, ...]] = {}
+        self._stamps: dict[str, Stamp] = {}
         for path, objects in kept.items():
             if any(Path(path).is_relative_to(root) for root in self.paths):
                 self._files = self._files.hold(path, objects)
                 self._stamps[path] = ()  # what was read is no more known
-        self._emptied: dict[str, tuple[int, ...]] = {}
+        self._emptied: dict[str, Stamp] = {}
         self._written = 0.0
         self._missing: dict[str | ObjectKey, float] = {}  # files and objects that are not there any more, and since when
         self._objects: dict[ObjectKey, Object] = {}
@@ -79,17 +85,17 @@ class FolderProvider:
             if self._emptied.get(path) != stamp:
                 self._written = now
             try:
-                text = _read(Path(path))
-                if not text.strip() and path in self._files.files and not self._is_gone(path, now):
-                    self._emptied[path] = stamp  # to be written anew, most likely
-                    continue
-                if path in self._emptied and not text.strip():
-                    ended.update(self._files.files[path].objects)
-                read[path] = load_text(text, path)
+                said = self._ahead.take(path, stamp) or read_file(path)
             except (OSError, ValueError) as error:
                 problems.append(_unreadable(Path(path), error))
                 unread.add(path)
                 continue
+            if said is None and path in self._files.files and not self._is_gone(path, now):
+                self._emptied[path] = stamp  # to be written anew, most likely
+                continue
+            if said is None and path in self._emptied:
+                ended.update(self._files.files[path].objects)
+            read[path] = said or LoadResult([], [])
             self._stamps[path] = stamp
             self._emptied.pop(path, None)
             self._missing.pop(path, None)
@@ -147,13 +153,13 @@ class FolderProvider:
         yield None
         await asyncio.sleep(_WATCH_AGAIN_S)
 
-    def _list(self) -> tuple[dict[str, tuple[int, ...]], list[Problem | SourceProblem], list[Path]]:
+    def _list(self) -> tuple[dict[str, Stamp], list[Problem | SourceProblem], list[Path]]:
         """Stamps of the files that there are, what is wrong, and the folders that could not be looked into."""
-        present: dict[str, tuple[int, ...]] = {}
+        present: dict[str, Stamp] = {}
         problems: list[Problem | SourceProblem] = []
         away: list[Path] = []
         for root in self.paths:
-            found, closed = _walk(root, set())
+            found, closed = walk(root, set())
             for closed_path, error in closed:
                 # Of links that lead nowhere those are of interest that have said something, or should by their name.
                 astray = closed_path != root and not os.path.exists(closed_path)
@@ -171,15 +177,12 @@ class FolderProvider:
                     )
                     break
                 try:
-                    status = os.stat(path)
+                    present[path] = stamp_of(path)
                 except FileNotFoundError:
                     continue  # deleted since it was listed
                 except OSError as error:
                     away.append(Path(path))
                     problems.append(_unreadable(Path(path), error))
-                    continue
-                # The last time is one that nobody can set back, as `cp -p` does with the first.
-                present[path] = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
         return present, problems, away
 
     def _knows(self, folder: Path) -> bool:
@@ -213,66 +216,6 @@ async def _watch(paths: Sequence[Path]) -> AsyncGenerator[None, None]:
         first.cancel()
 
 
-def _walk(root: Path, seen: set[tuple[int, int]]) -> tuple[list[str], list[tuple[Path, OSError]]]:
-    """The manifest files of a path, and what in it could not be looked into: folders, and links that lead nowhere. Hidden
-    entries are passed over, a ConfigMap volume's `..data` among them: what it holds is reached through the visible links.
-    Links to folders are followed, but no folder is looked at twice: `seen` are those that were.
-
-    Files are text here: for thousands, at every change, paths as objects would take longer than looking at the files.
-    """
-    if root.is_file():
-        return [str(root)], []
-    within = str(root / "-")[:-1]
-    found: list[str] = []
-    closed: list[tuple[Path, OSError]] = []
-    try:
-        status = os.stat(root)
-        if (identity := (status.st_dev, status.st_ino)) in seen:
-            return [], []
-        seen.add(identity)
-        # Folders themselves come before links to them, so that a file has the same path every time.
-        entries = sorted(os.scandir(root), key=lambda entry: (entry.is_symlink(), entry.name))
-    except OSError as error:
-        return [], [(root, error)]
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if _is_folder(entry):
-            folder = root / entry.name
-            below, closed_below = _walk(folder, seen)
-            found += below
-            # A folder that went away since it was listed is deleted, not closed to us.
-            closed += [item for item in closed_below if item[0] != folder or not isinstance(item[1], FileNotFoundError)]
-        elif entry.is_symlink() and (astray := _why_astray(entry)):
-            closed.append((root / entry.name, astray))
-        elif entry.name.endswith(SUFFIXES) and _may_be_file(entry):
-            found.append(within + entry.name)
-    return found, closed
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _why_astray(link: os.DirEntry[str]) -> OSError | None:
-    """Why a link leads to nothing, in circles, or into what is closed to us; None where it leads somewhere."""
-    try:
-        link.stat()
-    except OSError as error:
-        return error
-    return None
-
-
-def _may_be_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return True  # in what is closed to us: whoever looks at it is told
-
-
 def _passed_over(kustomization: str) -> Problem:
     message = (
         'is for kustomize and is passed over; the files beside it are taken as they are, not as "kustomize build" makes them'
@@ -284,13 +227,6 @@ def _unreadable(path: Path, error: OSError | ValueError) -> SourceProblem:
     reason = error.strerror if isinstance(error, OSError) else error
     what = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read"
     return SourceProblem(str(path), f"{what} ({reason}); what it said before stays in force")
-
-
-def _read(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ValueError(f"{size} bytes, more than the {MAX_FILE_BYTES} that a manifest file may have")
-    return path.read_bytes()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
