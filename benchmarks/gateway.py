@@ -45,7 +45,13 @@ class Up:
 
 
 def environment(runtime: Path) -> dict[str, str]:
-    return {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "NO_COLOR": "1"}
+    return {**keeping_byte_code(), "XDG_RUNTIME_DIR": str(runtime), "NO_COLOR": "1"}
+
+
+def keeping_byte_code() -> dict[str, str]:
+    """The environment of a Python that keeps byte code, as it does where nothing else is set: to compile the program anew takes
+    longer than to load it."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def start(folder: Path, runtime: Path, arguments: Sequence[str] = ()) -> Up:
