@@ -67,11 +67,25 @@ class Query:
 
     def get(self, fn: Callable[Concatenate["Query", P], V], *args: P.args, **_: P.kwargs) -> V:
         """The value of another cell."""
-        return cast(V, self._graph._use(self._cell, self._graph._cell(fn, args, None)))
+        # What `_cell` and `_use` do, without calling them: a first resolve of thousands of routes is mostly this.
+        graph, key = self._graph, (fn, None, args)
+        cell = graph._cells.get(key)
+        if cell is None:
+            cell = graph._cells[key] = _Cell(fn, args, None)
+        if cell.state != _CLEAN:
+            graph._refresh(cell)
+        user = self._cell
+        user.deps[cell] = None
+        cell.dependents[user] = None
+        value: V = cell.value
+        return value
 
     def read(self, key: Hashable) -> Any:
         """An input's value, as the graph's `source` gives it (None where there is nothing)."""
-        return self._graph._use(self._cell, self._graph._input(key))
+        cell, user = self._graph._input(key), self._cell
+        user.deps[cell] = None
+        cell.dependents[user] = None
+        return cell.value
 
     def collect(
         self,

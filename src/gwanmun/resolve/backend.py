@@ -49,11 +49,29 @@ TLS_OVER_TCP = "tls"
 
 
 class Referrer(NamedTuple):
-    """Who refers to a backend: a route as one Gateway serves it, and the protocol that its traffic has by itself."""
+    """Who refers to a backend: routes of one kind and namespace as one Gateway serves them, and the protocol that their traffic
+    has by itself."""
 
-    route: ObjectKey
+    group: str
+    kind: str
+    namespace: str
     gateway: NamespacedName
     protocol: str  # a Protocol, or TLS_OVER_TCP
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What a reference leads to, with what a rule has to know of it: who picks the endpoint of each request, whether endpoints
+    near the proxy are preferred, and whether model servers are known to be there.
+
+    Traffic may be sent there only where it is `reachable`, and not where TLS is asked for that cannot be checked as asked.
+    """
+
+    cluster: ClusterKey
+    reachable: bool
+    picker: ir.Picker | None
+    prefers_near: bool
+    serves_models: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,52 +107,38 @@ def backend(q: Query, key: ClusterKey) -> ir.Backend | None:
     return kind.backend(q, key) if kind is not None else None
 
 
-def resolve_ref(q: Query, referrer: Referrer, ref: BackendObjectReference) -> ClusterKey | Refusal:
+def resolve_ref(q: Query, referrer: Referrer, ref: BackendObjectReference) -> Destination | Refusal:
     """What a backendRef leads to."""
-    route = referrer.route
-    target = ObjectKey(ref.group, ref.kind, ref.namespace or route.namespace, ref.name)
-    kind = BACKEND_KINDS.get((ref.group, ref.kind))
+    # One cell says all of it, and routes share it: there are as many references as there are routes, and few backends.
+    target = ObjectKey(ref.group, ref.kind, ref.namespace or referrer.namespace, ref.name)
+    return q.get(destination, referrer, target, ref.port)
+
+
+def destination(q: Query, referrer: Referrer, target: ObjectKey, number: int | None) -> Destination | Refusal:
+    """What a reference to an object and a port of it leads to."""
+    kind = BACKEND_KINDS.get((target.group, target.kind))
     if kind is None:
         known = ", ".join(f'{name} (group "{group}")' for group, name in BACKEND_KINDS)
-        return Refusal("InvalidKind", f'kind "{ref.kind}" of group "{ref.group}" is no backend here; supported: {known}')
-    if not q.get(permitted, route.group, route.kind, route.namespace, target):
-        grant = missing_grant(route.group, route.kind, route.namespace, target)
+        return Refusal("InvalidKind", f'kind "{target.kind}" of group "{target.group}" is no backend here; supported: {known}')
+    if not q.get(permitted, referrer.group, referrer.kind, referrer.namespace, target):
+        grant = missing_grant(referrer.group, referrer.kind, referrer.namespace, target)
         return Refusal("RefNotPermitted", f"{target} is in another namespace and no ReferenceGrant permits it; {grant}")
-    port = kind.port(q, target, ref.port, referrer.protocol)
+    port = kind.port(q, target, number, referrer.protocol)
     if isinstance(port, Refusal):
         return port
     presents = port.secure and q.get(client_identity, referrer.gateway) is not None
-    return ClusterKey(target, port.number, port.protocol, referrer.gateway if presents else None)
-
-
-def reachable(q: Query, key: ClusterKey) -> bool:
-    """Whether traffic may be sent: False where TLS is asked for that cannot be checked as asked."""
-    return q.get(backend, key) is not None
+    cluster = ClusterKey(target, port.number, port.protocol, referrer.gateway if presents else None)
+    found = q.get(backend, cluster)
+    is_pool = (target.group, target.kind) == POOL_KIND
+    if found is None:
+        return Destination(cluster, reachable=False, picker=None, prefers_near=False, serves_models=is_pool)
+    models = is_pool or found.engine is not None
+    return Destination(cluster, True, found.picker, prefers_near=found.prefer is not None, serves_models=models)
 
 
 def unreachable(key: ClusterKey) -> str:
-    """What to say of a backend that is not `reachable`; its policy's or its own status says more."""
+    """What to say of a backend that is not reachable; its policy's or its own status says more."""
     return f"TLS to {key} cannot be checked as its BackendTLSPolicy or spec.tls asks, so nothing is sent there"
-
-
-def serves_models(q: Query, key: ClusterKey) -> bool:
-    """Whether model servers are known to be behind a backend."""
-    if (key.backend.group, key.backend.kind) == POOL_KIND:
-        return True
-    found = q.get(backend, key)
-    return found is not None and found.engine is not None
-
-
-def picker_for(q: Query, key: ClusterKey) -> ir.Picker | None:
-    """Who picks the endpoint of each request to a backend."""
-    found = q.get(backend, key)
-    return found.picker if found is not None else None
-
-
-def prefers_near(q: Query, key: ClusterKey) -> bool:
-    """Whether a backend wants endpoints near the proxy to be preferred."""
-    found = q.get(backend, key)
-    return found is not None and found.prefer is not None
 
 
 def service_view(q: Query, service: ObjectKey) -> ServiceView | None:

@@ -20,7 +20,7 @@ from gwanmun.api.httproute import (
 )
 from gwanmun.memo import Query
 from gwanmun.names import ObjectKey
-from gwanmun.resolve.backend import Referrer, reachable, resolve_ref, unreachable
+from gwanmun.resolve.backend import Referrer, resolve_ref, unreachable
 from gwanmun.resolve.fault import Fault, Refusal
 
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
@@ -100,7 +100,7 @@ def _one(q: Query, referrer: Referrer, so_far: Filters, entry: HTTPRouteFilter) 
             return replace(so_far, cors=_cors(entry.cors))
         case "ExtensionRef" if entry.extension_ref is not None:
             ref = entry.extension_ref
-            return _extension(q, so_far, ObjectKey(ref.group, ref.kind, referrer.route.namespace, ref.name))
+            return _extension(q, so_far, ObjectKey(ref.group, ref.kind, referrer.namespace, ref.name))
         case "ExternalAuth":
             return Refusal("UnsupportedValue", "ExternalAuth is not supported")
         case kind if kind in _FIELDS:
@@ -194,12 +194,12 @@ def _mirror(q: Query, referrer: Referrer, so_far: Filters, spec: HTTPRequestMirr
     target = resolve_ref(q, referrer, spec.backend_ref)
     if isinstance(target, Refusal):
         return Refusal(target.reason, f"requestMirror.backendRef: {target.message}; requests are not mirrored to it")
-    if not q.get(reachable, target):
-        return Refusal("UnsupportedValue", f"requestMirror.backendRef: {unreachable(target)}")
+    if not target.reachable:
+        return Refusal("UnsupportedValue", f"requestMirror.backendRef: {unreachable(target.cluster)}")
     numerator, denominator = _share(spec)
     if numerator == 0:
         return so_far
-    return replace(so_far, mirrors=(*so_far.mirrors, ir.Mirror(target, numerator, denominator)))
+    return replace(so_far, mirrors=(*so_far.mirrors, ir.Mirror(target.cluster, numerator, denominator)))
 
 
 def _share(spec: HTTPRequestMirrorFilter) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from gwanmun.api.httproute import HTTPBackendRef, HTTPRouteFilter, HTTPRouteRetr
 from gwanmun.memo import Query
 from gwanmun.names import MatchKey, NamespacedName, ObjectKey, RuleKey
 from gwanmun.resolve.attach import read_route
-from gwanmun.resolve.backend import Referrer, picker_for, prefers_near, serves_models
+from gwanmun.resolve.backend import Referrer
 from gwanmun.resolve.fault import Fault, Refusal
 from gwanmun.resolve.filters import Filters, resolve_filters, target_filters
 from gwanmun.resolve.grpcroute import grpc_filter, grpc_match
@@ -57,12 +57,13 @@ def http_rules(q: Query, route: ObjectKey, gateway: NamespacedName) -> tuple[ir.
 def resolved_http(q: Query, route: ObjectKey, gateway: NamespacedName) -> Resolved:
     """The same with what is wrong."""
     sources = _sources(q, route)
-    referrer = Referrer(route, gateway, "http2" if route.kind == "GRPCRoute" else "http1")
+    protocol = "http2" if route.kind == "GRPCRoute" else "http1"
+    referrer = Referrer(route.group, route.kind, route.namespace, gateway, protocol)
     model_header = q.get(inference_of, gateway).model_header.lower()
     rules: list[ir.Rule] = []
     faults: list[Fault] = []
     for source in sources:
-        made, wrong = _rule(q, referrer, source, model_header)
+        made, wrong = _rule(q, route, referrer, source, model_header)
         rules.extend(made)
         faults.extend(wrong)
     return Resolved(tuple(rules), tuple(faults), len(sources))
@@ -113,13 +114,15 @@ def _sources(q: Query, route: ObjectKey) -> tuple[Source, ...]:
             return ()
 
 
-def _rule(q: Query, referrer: Referrer, source: Source, model_header: str) -> tuple[list[ir.Rule], list[Fault]]:
+def _rule(
+    q: Query, route: ObjectKey, referrer: Referrer, source: Source, model_header: str
+) -> tuple[list[ir.Rule], list[Fault]]:
     bad = [match for match in source.matches if isinstance(match, str)]
     if bad:
         return [], [Fault(source.position, "Accepted", "dropped", "UnsupportedValue", message) for message in bad]
     matches = [match for match in source.matches if isinstance(match, ir.HttpMatch)]
     filters, found = resolve_filters(q, referrer, source.filters, rule=source.position)
-    targets, unresolved = _targets(q, referrer, source)
+    targets, models, unresolved = _targets(q, referrer, source)
     faults = [*found, *_prefix_faults(source.position, filters, matches), *unresolved, *_session_faults(source)]
     broken = next((fault.message for fault in faults if fault.effect == "answers 500"), None)
     if broken is not None:
@@ -129,10 +132,9 @@ def _rule(q: Query, referrer: Referrer, source: Source, model_header: str) -> tu
     else:
         action, wrong = _forward(source, filters, targets)
         faults.extend(wrong)
-    models = any(target.target is not None and q.get(serves_models, target.target) for target in targets)
     made = [
         ir.Rule(
-            key=MatchKey(RuleKey(referrer.route, source.position), index),
+            key=MatchKey(RuleKey(route, source.position), index),
             match=match,
             action=action,
             name=source.name,
@@ -162,26 +164,31 @@ def _session_faults(source: Source) -> list[Fault]:
     return [Fault(source.position, "Accepted", "ignored", "UnsupportedValue", message)]
 
 
-def _targets(q: Query, referrer: Referrer, source: Source) -> tuple[tuple[ir.WeightedTarget, ...], list[Fault]]:
-    """The backends that have a share, in the order of the spec; those that cannot be used keep theirs without a target."""
+def _targets(q: Query, referrer: Referrer, source: Source) -> tuple[tuple[ir.WeightedTarget, ...], bool, list[Fault]]:
+    """The backends that have a share, in the order of the spec, and whether one of them is known to serve models; those that
+    cannot be used keep theirs without a target."""
     targets: list[ir.WeightedTarget] = []
+    models = False
     faults: list[Fault] = []
     for index, ref in enumerate(source.backends):
         where = f"spec.rules[{source.position}].backendRefs[{index}]"
-        cluster, wrong = find_target(q, referrer, ref, rule=source.position, where=where)
+        found, wrong = find_target(q, referrer, ref, rule=source.position, where=where)
         faults.extend(wrong)
         edits = target_filters(ref.filters, where)
         if isinstance(edits, Refusal):
             faults.append(Fault(source.position, "Accepted", "partly served", edits.reason, edits.message))
-            cluster, edits = None, (None, None)
+            found, edits = None, (None, None)
         if ref.weight > 0:
             request, response = edits
             name = target_label(referrer, ref)
-            picker = q.get(picker_for, cluster) if cluster is not None else None
-            near = cluster is not None and q.get(prefers_near, cluster)
             weight = min(ref.weight, LARGEST_WEIGHT)
-            targets.append(ir.WeightedTarget(cluster, weight, request, response, name, picker, prefers_near=near))
-    return tuple(targets), faults
+            if found is None:
+                targets.append(ir.WeightedTarget(None, weight, request, response, name))
+                continue
+            models = models or found.serves_models
+            near = found.prefers_near
+            targets.append(ir.WeightedTarget(found.cluster, weight, request, response, name, found.picker, prefers_near=near))
+    return tuple(targets), models, faults
 
 
 def _forward(source: Source, filters: Filters, targets: tuple[ir.WeightedTarget, ...]) -> tuple[ir.Action, list[Fault]]:

@@ -41,12 +41,13 @@ def resolved_l4(q: Query, route: ObjectKey, gateway: NamespacedName) -> Resolved
     obj = read_route(q, route)
     if not isinstance(obj, TLSRoute | TCPRoute | UDPRoute):
         return ResolvedL4()
-    referrer = Referrer(route, gateway, _protocol(q, route, gateway))
+    referrer = Referrer(route.group, route.kind, route.namespace, gateway, _protocol(q, route, gateway))
+    modes = q.get(tls_modes, route, gateway)
     hosts = tuple(sorted({name.lower() for name in obj.spec.hostnames})) if isinstance(obj, TLSRoute) else ()
     rules: list[ir.L4Rule] = []
     faults: list[Fault] = []
     for index, rule in enumerate(obj.spec.rules):
-        targets, wrong = _targets(q, referrer, rule.backend_refs, index)
+        targets, wrong = _targets(q, referrer, rule.backend_refs, modes, rule=index)
         rules.append(ir.L4Rule(RuleKey(route, index), targets, hosts, rule.name))
         faults.extend(wrong)
     return ResolvedL4(tuple(rules), tuple(faults), len(rules))
@@ -70,14 +71,14 @@ def tls_modes(q: Query, route: ObjectKey, gateway: NamespacedName) -> tuple[str,
 
 
 def _targets(
-    q: Query, referrer: Referrer, refs: tuple[BackendRef, ...], rule: int
+    q: Query, referrer: Referrer, refs: tuple[BackendRef, ...], modes: tuple[str, ...], *, rule: int
 ) -> tuple[tuple[ir.WeightedTarget, ...], list[Fault]]:
-    modes = q.get(tls_modes, referrer.route, referrer.gateway)
     targets: list[ir.WeightedTarget] = []
     faults: list[Fault] = []
     for index, ref in enumerate(refs):
         where = f"spec.rules[{rule}].backendRefs[{index}]"
-        cluster, wrong = find_target(q, referrer, ref, rule=rule, where=where)
+        found, wrong = find_target(q, referrer, ref, rule=rule, where=where)
+        cluster = found.cluster if found is not None else None
         if cluster is not None and cluster.protocol == TLS_OVER_TCP and "Passthrough" in modes:
             cluster, wrong = None, [Fault(rule, "Accepted", "partly served", "UnsupportedValue", f"{where}: {MIXED_MODES}")]
         faults.extend(wrong)

@@ -2,8 +2,7 @@
 
 from gwanmun.api.references import BackendRef
 from gwanmun.memo import Query
-from gwanmun.names import ClusterKey
-from gwanmun.resolve.backend import Referrer, reachable, resolve_ref, unreachable
+from gwanmun.resolve.backend import Destination, Referrer, resolve_ref, unreachable
 from gwanmun.resolve.fault import Fault, Refusal
 
 LARGEST_WEIGHT = 1_000_000
@@ -12,18 +11,18 @@ LARGEST_WEIGHT = 1_000_000
 
 def find_target(
     q: Query, referrer: Referrer, ref: BackendRef, *, rule: int, where: str
-) -> tuple[ClusterKey | None, list[Fault]]:
+) -> tuple[Destination | None, list[Fault]]:
     """What a backendRef of a rule sends to; None where its share has to answer 500."""
     found = resolve_ref(q, referrer, ref)
     if isinstance(found, Refusal):
         return None, [Fault(rule, "ResolvedRefs", "partly served", found.reason, f"{where}: {found.message}")]
-    if not q.get(reachable, found):
+    if not found.reachable:
         # The reference itself is sound, so ResolvedRefs stays true.
-        return None, [Fault(rule, "Accepted", "partly served", "UnsupportedValue", f"{where}: {unreachable(found)}")]
+        return None, [Fault(rule, "Accepted", "partly served", "UnsupportedValue", f"{where}: {unreachable(found.cluster)}")]
     return found, []
 
 
 def target_label(referrer: Referrer, ref: BackendRef) -> str:
     """A backend as the user names it, for explanations."""
     port = f":{ref.port}" if ref.port is not None else ""
-    return f"{ref.namespace or referrer.route.namespace}/{ref.name}{port}"
+    return f"{ref.namespace or referrer.namespace}/{ref.name}{port}"
