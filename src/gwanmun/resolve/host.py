@@ -83,8 +83,7 @@ def host(q: Query, key: HostKey) -> ir.Host:
 def host_members(q: Query, key: HostKey) -> tuple[_Ranked, ...]:
     """The routes that answer for the host. They are found by hostname, so that other hosts' routes do not matter."""
     owner = key.place.listener.owner
-    names = (key.domain, *wildcards_over(key.domain), ANY_HOSTNAME)
-    candidates = [find(q, "host", (owner, name)) for name in names]
+    candidates = (find(q, "host", (owner, key.domain)), *q.get(wider_candidates, owner, wildcards_over(key.domain)))
     # A crowded host is as good as always touched by a change; asking for its routes one by one would only cost more.
     crowd = q.get(members, key.place.listener) if sum(map(len, candidates)) > CROWD else None
     ranks: dict[ObjectKey, int] = {}
@@ -94,6 +93,11 @@ def host_members(q: Query, key: HostKey) -> tuple[_Ranked, ...]:
             if route not in ranks and any(covers(domain, key.domain) for domain in domains):
                 ranks[route] = rank
     return tuple(_Ranked(rank, route, key.place.gateway) for route, rank in ranks.items())
+
+
+def wider_candidates(q: Query, owner: ObjectKey, wildcards: tuple[str, ...]) -> tuple[tuple[ObjectKey, ...], ...]:
+    """The routes that name each of these hostnames, and those that name none; the many hosts below one domain share it."""
+    return tuple(find(q, "host", (owner, name)) for name in (*wildcards, ANY_HOSTNAME))
 
 
 def ordered_rules(q: Query, member: _Ranked) -> Ordered:

@@ -19,6 +19,7 @@ MODEL_API_PATHS = (
     "/generate_stream",
 )
 """Paths of model servers' APIs (OpenAI's, Anthropic's, TGI's own); what is below them counts as well."""
+_BELOW_MODEL_API_PATHS = tuple(f"{path}/" for path in MODEL_API_PATHS)
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
@@ -72,7 +73,7 @@ def is_model_path(path: PathMatch) -> bool:
     """Whether the path is one of a model API's, at or below one of `MODEL_API_PATHS`, or all of `/v1`."""
     match path:
         case ExactPath(value) | PrefixPath(value):
-            return path == PrefixPath("/v1") or any(value == api or value.startswith(f"{api}/") for api in MODEL_API_PATHS)
+            return path == PrefixPath("/v1") or value in MODEL_API_PATHS or value.startswith(_BELOW_MODEL_API_PATHS)
         case RegexPath():
             return False
 
