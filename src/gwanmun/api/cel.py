@@ -10,11 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
-_REMEMBERED_LENGTH = 256
-_REMEMBERED_VALUES = 1_024
-"""Bytes of a value, and values per rule set, that are remembered as sound: at most 8 MB in all."""
 _ESCAPED = re.compile(r"\.__([a-z]+)__\b")
 _HAS_ESCAPED = re.compile(r"has\(([\w.\[\]]+)\.__([a-z]+)__\)")
 _ESCAPES = {"dash": "-", "dot": ".", "slash": "/", "underscores": "__"}
@@ -35,32 +30,27 @@ class Rule:
 
 
 class RuleSet:
-    """The rules of one schema node. Compiled on first use; all at once where they hold, one by one where not."""
+    """The rules of one schema node. Compiled on first use; all at once where they hold, one by one where not.
+
+    `sound` is for who checks values with it: digests of those that keep these rules and all below.
+    """
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = rules
+        self.sound: set[bytes] = set()
         self._now = tuple(rule for rule in rules if not rule.needs_old)
         self._transition = tuple(rule for rule in rules if rule.needs_old)
         self._all_hold: Any = None
         self._single: dict[Rule, Any] = {}
-        self._sound: set[bytes] = set()
 
     def failing(self, value: Any) -> list[Rule]:
         """The rules that this value breaks. A rule that cannot be evaluated counts as broken, as on an API server."""
         if not self._now:
             return []
-        # Routes of one team share their parentRefs and many matches and backends; a look-up costs a tenth of a rule.
-        encoded = msgspec.json.encode(value)
-        if encoded in self._sound:
-            return []
         if self._all_hold is None:
             self._all_hold = compile_expression(" && ".join(f"({rule.expression}\n)" for rule in self._now))
         data = {"self": value}
         if _holds(self._all_hold, data):
-            if len(encoded) <= _REMEMBERED_LENGTH:
-                if len(self._sound) >= _REMEMBERED_VALUES:
-                    self._sound.clear()
-                self._sound.add(encoded)
             return []
         return [rule for rule in self._now if not _holds(self._program(rule), data)]
 

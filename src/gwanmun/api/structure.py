@@ -5,6 +5,7 @@ and rules run only on a sound structure.
 """
 
 import difflib
+from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
@@ -19,6 +20,8 @@ Trail = tuple[Any, ...]
 
 MAX_PROBLEMS = 50
 """Per object. Who made the first fifty mistakes will look again."""
+_REMEMBERED_VALUES = 1_024
+"""That keep the rules of one place of a schema: 100 KB."""
 _EXACT = 1 << 53
 _LONGEST_FIELD = 64
 
@@ -108,6 +111,22 @@ def _check_unique(node: Node, items: list[Any], trail: Trail, problems: list[Fie
 
 
 def _check_rules(node: Node, value: Any, old: Any, trail: Trail, problems: list[FieldProblem]) -> None:
+    if node.rules is None or old is not None:
+        _check_rules_anew(node, value, old, trail, problems)
+        return
+    # Routes of one team share their parentRefs, and many matches and backends: to look them up costs a tenth of a rule.
+    digest, sound = blake2b(msgspec.json.encode(value), digest_size=16).digest(), node.rules.sound
+    if digest in sound:
+        return
+    before = len(problems)
+    _check_rules_anew(node, value, old, trail, problems)
+    if len(problems) == before < MAX_PROBLEMS:
+        if len(sound) >= _REMEMBERED_VALUES:
+            sound.clear()
+        sound.add(digest)
+
+
+def _check_rules_anew(node: Node, value: Any, old: Any, trail: Trail, problems: list[FieldProblem]) -> None:
     if node.rules is not None:
         failing = node.rules.failing(value)
         if old is not None:
