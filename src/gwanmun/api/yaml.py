@@ -20,8 +20,9 @@ _LOCATED_LENGTH = 1 << 20
 _COARSE_DEPTH = 2
 """In one document of more characters than that (a List of thousands) only its items are located: lines cost memory."""
 
-_MARKER = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
-"""At the start of a line this ends a document wherever it stands, even in a block of text (YAML 1.2, c-forbidden)."""
+_MARKER = re.compile(r"\n---(?=\s|\Z)")
+"""At the start of a line, other than the first, this ends a document wherever it stands, even in a block of text (YAML 1.2,
+c-forbidden)."""
 _CONTENT = re.compile(r"^[^#%\s]", re.MULTILINE)
 
 
@@ -110,7 +111,7 @@ def _encoding(data: bytes) -> str:
 
 def _chunks(text: str) -> Iterator[_Chunk]:
     start = line = 0
-    for end in [*(match.start() for match in _MARKER.finditer(text)), len(text)]:
+    for end in [*(match.start() + 1 for match in _MARKER.finditer(text)), len(text)]:
         chunk = text[start:end]
         if _CONTENT.search(chunk, 3 if chunk.startswith("---") else 0) or chunk[3:].strip():
             yield _Chunk(chunk, line)

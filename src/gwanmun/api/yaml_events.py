@@ -39,6 +39,7 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
     **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
 }
+_NUMBER_STARTS = frozenset("0123456789+-.")
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO]?[0-7_]+|0|[1-9][0-9_]*)", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
@@ -71,7 +72,6 @@ def read_values(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _values(parser: Any) -> Iterator[tuple[int, Any]]:
-    plain: dict[str, Any] = {}
     root = _Sequence(None, 0, 0)
     stack: list[_Sequence | _Mapping] = [root]
     budget = _Anchors()
@@ -80,12 +80,14 @@ def _values(parser: Any) -> Iterator[tuple[int, Any]]:
         event = parser.get_event()
         kind = type(event)
         if kind is ScalarEvent:
+            value = text = event.value
             nodes += 1
-            characters += len(event.value)
-            value = _scalar(event, plain)
+            characters += len(text)
+            if event.tag is not None or (not event.style and (text in _WORDS or text[0] in _NUMBER_STARTS)):
+                value = _scalar(event)  # anything else is text, as nearly all of a manifest is
             stack[-1].add(value, event)
             if event.anchor is not None:
-                budget.anchors[event.anchor] = (value, 1, len(event.value))
+                budget.anchors[event.anchor] = (value, 1, len(text))
         elif kind is MappingStartEvent or kind is SequenceStartEvent:
             if len(stack) > MAX_DEPTH:
                 raise YamlError(event.start_mark.line, f"nested more than {MAX_DEPTH} levels deep")
@@ -256,22 +258,19 @@ def _explained(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     return message
 
 
-def _scalar(event: Any, plain: dict[str, Any]) -> Any:
+def _scalar(event: Any) -> Any:
     text: str = event.value
     if event.tag is not None:
         return text if event.tag == "!" else _tagged(event, text)
     if event.style:
         return text  # in quotes, or a block
-    if text in plain:
-        return plain[text]
-    value = plain[text] = _plain(text, event.start_mark.line)
-    return value
+    return _plain(text, event.start_mark.line)
 
 
 def _plain(text: str, line: int) -> Any:
     if text in _WORDS:
         return _WORDS[text]
-    if text[0] not in "0123456789+-.":
+    if text[0] not in _NUMBER_STARTS:
         return text
     if _NOT_FINITE.fullmatch(text):
         raise YamlError(line, f"{text} is a number that Kubernetes objects cannot hold; put text in quotes")
