@@ -200,7 +200,7 @@ class Graph:
         old = cell.value
         try:
             if cell.keys_fn is None:
-                value = self._run(cell, lambda: cell.fn(Query(self, cell), *cell.args))  # type: ignore[misc]  # not None
+                value = self._run(cell, cell.fn, Query(self, cell), *cell.args)
             else:
                 value = self._collect(cell, cell.keys_fn)
         except BaseException:
@@ -219,9 +219,9 @@ class Graph:
             elif above.state == _CLEAN:
                 self._mark(above, _DIRTY)
 
-    def _run(self, cell: _Cell, compute: Callable[[], Any]) -> Any:
+    def _run(self, cell: _Cell, compute: Callable[..., Any], *args: Any) -> Any:
         before, cell.deps = cell.deps, {}
-        value = compute()
+        value = compute(*args)
         for dep in before:
             if dep not in cell.deps:
                 self._unlink(cell, dep)
@@ -232,7 +232,7 @@ class Graph:
         if keys.state != _CLEAN:
             self._refresh(keys)
         if cell.value is _NOTHING:
-            return cast(dict[Any, Any], self._run(cell, lambda: self._collect_all(cell, keys)))
+            return cast(dict[Any, Any], self._run(cell, self._collect_all, cell, keys))
         if keys in cell.changed:
             return self._recollect(cell, keys)
         while cell.pending:  # an entry that still has to settle may add itself to what has changed

@@ -10,7 +10,7 @@ from gwanmun.resolve.acceptance import addresses, gateway_spec, refusal
 from gwanmun.resolve.gatewayclass import parameters_of
 from gwanmun.resolve.host import holder, hosts
 from gwanmun.resolve.hostname import covers
-from gwanmun.resolve.httproute import http_rules
+from gwanmun.resolve.httproute import resolved_http
 from gwanmun.resolve.l4route import l4_rules
 from gwanmun.resolve.listener import verdicts
 from gwanmun.resolve.member import Place, by_age, members, port_names
@@ -125,7 +125,7 @@ def needs(q: Query, member: Member) -> Needs:
         rules = q.get(l4_rules, member.route, member.gateway)
         return Needs(frozenset(t.target for rule in rules for t in rule.targets if t.target is not None), model=False)
     header = q.get(parameters_of, member.gateway).inference.model_header
-    http = q.get(http_rules, member.route, member.gateway)
+    http = q.get(resolved_http, member.route, member.gateway).rules
     return Needs(
         frozenset(target for rule in http for target in _targets(rule.action)),
         model=any(match.name == header for rule in http for match in rule.match.headers),

@@ -16,7 +16,7 @@ from gwanmun.memo import Query
 from gwanmun.names import ListenerKey, NamespacedName, ObjectKey
 from gwanmun.resolve.attach import route_head
 from gwanmun.resolve.hostname import covers, wildcards_over
-from gwanmun.resolve.httproute import http_rules
+from gwanmun.resolve.httproute import resolved_http
 from gwanmun.resolve.match import rule_order
 from gwanmun.resolve.member import Place, domains_of, listener_at, listener_domains, members, port_names
 from gwanmun.resolve.world import find
@@ -106,5 +106,5 @@ def ordered_rules(q: Query, member: _Ranked) -> Ordered:
     created = head.created if head is not None else ""
     return tuple(
         ((member.rank, *rule_order(rule, created, member.route)), rule)
-        for rule in q.get(http_rules, member.route, member.gateway)
+        for rule in q.get(resolved_http, member.route, member.gateway).rules
     )

@@ -49,13 +49,9 @@ class Resolved:
     count: int = 0
 
 
-def http_rules(q: Query, route: ObjectKey, gateway: NamespacedName) -> tuple[ir.Rule, ...]:
-    """One ir.Rule for each match of an HTTPRoute or GRPCRoute as `gateway` serves it, in the order of the spec."""
-    return q.get(resolved_http, route, gateway).rules
-
-
 def resolved_http(q: Query, route: ObjectKey, gateway: NamespacedName) -> Resolved:
-    """The same with what is wrong."""
+    """One ir.Rule for each match of an HTTPRoute or GRPCRoute as `gateway` serves it, in the order of the spec, and what is
+    wrong."""
     sources = _sources(q, route)
     protocol = "http2" if route.kind == "GRPCRoute" else "http1"
     referrer = Referrer(route.group, route.kind, route.namespace, gateway, protocol)

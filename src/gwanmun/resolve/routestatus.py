@@ -32,11 +32,11 @@ def route_status(q: Query, route: ObjectKey) -> RouteStatus | None:
 
 def _conditions(q: Query, route: ObjectKey, attachment: Attachment) -> tuple[Condition, ...]:
     assert attachment.gateway is not None
-    faults, count = q.get(route_faults, route, attachment.gateway)
+    faults, count = _faults(q, route, attachment.gateway)
     return (*_accepted(attachment.accepted, faults, count), _resolved_refs(faults))
 
 
-def route_faults(q: Query, route: ObjectKey, gateway: NamespacedName) -> tuple[tuple[Fault, ...], int]:
+def _faults(q: Query, route: ObjectKey, gateway: NamespacedName) -> tuple[tuple[Fault, ...], int]:
     """What is wrong with the rules of a route as `gateway` serves it, and how many rules there are."""
     if route.kind in HTTP_KINDS:
         http = q.get(resolved_http, route, gateway)
