@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from gwanmun.api.load import LoadResult
@@ -24,20 +25,23 @@ MAX_PROCESSES = 4
 """With more, reading would end before the program is loaded."""
 
 _Read = dict[str, tuple[Stamp, LoadResult]]
+_Reader = tuple[BaseProcess, Connection]
 
 
 class ReadAhead:
     """What such processes have read. They are waited for when it is first asked for."""
 
-    def __init__(self, readers: Sequence[Connection] = ()) -> None:
+    def __init__(self, readers: Sequence[_Reader] = ()) -> None:
         self._readers = list(readers)
         self._read: _Read = {}
 
     def take(self, path: str, stamp: Stamp) -> LoadResult | None:
         """What the file with this stamp says. None where it has to be read, and from then on: it is given away but once."""
         while self._readers:
-            with self._readers.pop() as reader, contextlib.suppress(EOFError, OSError):
-                self._read |= reader.recv()
+            process, sent = self._readers.pop()
+            with sent, contextlib.suppress(EOFError, OSError):
+                self._read |= sent.recv()
+            process.join()
         read, said = self._read.pop(path, (None, None))
         return said if read == stamp else None
 
@@ -57,15 +61,20 @@ def read_ahead(paths: Sequence[Path], cores: int) -> ReadAhead:
     if cores < 2 or len(files) < MIN_FILES:
         return ReadAhead()
     processes = min(cores, MAX_PROCESSES)
-    return ReadAhead([_start(files[number::processes]) for number in range(processes)])
+    readers = []
+    with contextlib.suppress(OSError):  # no more processes, memory or open files to be had
+        for number in range(processes):
+            readers.append(_start(files[number::processes]))  # noqa: PERF401  # those that were started count
+    return ReadAhead(readers)
 
 
-def _start(files: Sequence[str]) -> Connection:
+def _start(files: Sequence[str]) -> _Reader:
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe(duplex=False)
-    fork.Process(target=_read, args=(files, ours, theirs), daemon=True).start()
+    process = fork.Process(target=_read, args=(files, ours, theirs), daemon=True)
+    process.start()
     theirs.close()
-    return ours
+    return process, ours
 
 
 def _read(files: Sequence[str], ours: Connection, theirs: Connection) -> None:
