@@ -9,11 +9,13 @@ const PIECE: usize = 16 * 1024;
 fn main() {
     let chat = |content: &str| format!(r#"{{"messages":[{{"role":"user","content":"{content}"}}],"model":"gpt-4"}}"#);
     let code = r#"    if (a[\"b\"] == '\\t') {\n\t\treturn compute(first, second);\n"#;
+    let code_in_json = r#"{\"code\":\"if (a[\\\"b\\\"] == 1) {\\n  return compute(first, second);\\n\"}"#;
     let messages = r#"{\"role\":\"user\",\"content\":\"hi\"},"#.replace('\\', "");
     for (name, body) in [
         ("1 KB of prose", chat(&"word ".repeat(190))),
         ("220 KB of prose", chat(&"word ".repeat(44_000))),
         ("220 KB of code", chat(&code.repeat(220_000 / code.len()))),
+        ("220 KB of code in JSON", chat(&code_in_json.repeat(220_000 / code_in_json.len()))),
         ("220 KB of quotes", chat(&"\\\"".repeat(110_000))),
         (
             "220 KB of short messages",

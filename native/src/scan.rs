@@ -8,7 +8,10 @@
 
 use crate::problem::{Place, Problem, SyntaxError, Unexpected};
 use crate::text::Text;
-use memchr::memchr_iter;
+use string::{end_of_string, StringEnd};
+
+mod string;
+mod undoubted;
 
 /// Deepest nesting that is followed. Python's parser, which vLLM uses, gives up a little earlier.
 pub const MAX_DEPTH: usize = 1024;
@@ -369,62 +372,6 @@ fn unescaped(byte: u8) -> Option<u8> {
         b't' => Some(b'\t'),
         _ => None,
     }
-}
-
-enum StringEnd {
-    At(usize),
-    Later { escaped: bool },
-}
-
-/// Finds the quote that ends a string; `escaped`: the first byte follows a backslash.
-///
-/// Only quotes are searched for, and the backslashes before each are counted, each run once. Prose then goes by at
-/// memory speed. Where one escaped quote follows another, as in code, blocks are tested as wholes instead.
-fn end_of_string(chunk: &[u8], escaped: bool) -> StringEnd {
-    const MANY: usize = 4;
-    let start = usize::from(escaped);
-    let text = &chunk[start..];
-    for (escapes, quote) in memchr_iter(b'"', text).enumerate() {
-        if trailing_backslashes(&text[..quote]) % 2 == 0 {
-            return StringEnd::At(start + quote);
-        }
-        if escapes == MANY {
-            return end_among_escapes(text, quote + 1)
-                .map_or_else(|| later(text), |quote| StringEnd::At(start + quote));
-        }
-    }
-    later(text)
-}
-
-fn later(text: &[u8]) -> StringEnd {
-    StringEnd::Later { escaped: trailing_backslashes(text) % 2 == 1 }
-}
-
-/// The first quote from `from` on that no backslash escapes. `from` is at least 2.
-fn end_among_escapes(text: &[u8], from: usize) -> Option<usize> {
-    const BLOCK: usize = 128;
-    let ends = |quote: usize| text[quote] == b'"' && trailing_backslashes(&text[..quote]) % 2 == 0;
-    let mut at = from;
-    while at + BLOCK <= text.len() {
-        let (second_last, last, block) = (&text[at - 2..][..BLOCK], &text[at - 1..][..BLOCK], &text[at..][..BLOCK]);
-        // A quote behind exactly one backslash is escaped, whatever came before. Any other has to be looked at. The
-        // loop has no branches, so the compiler makes vector instructions of it.
-        let doubtful = (0..BLOCK).fold(false, |doubt, index| {
-            let escaped_once = (last[index] == b'\\') & (second_last[index] != b'\\');
-            doubt | ((block[index] == b'"') & !escaped_once)
-        });
-        if doubtful {
-            if let Some(quote) = memchr_iter(b'"', block).map(|quote| at + quote).find(|quote| ends(*quote)) {
-                return Some(quote);
-            }
-        }
-        at += BLOCK;
-    }
-    (at..text.len()).find(|quote| ends(*quote))
-}
-
-fn trailing_backslashes(text: &[u8]) -> usize {
-    text.iter().rev().take_while(|byte| **byte == b'\\').count()
 }
 
 #[cfg(test)]

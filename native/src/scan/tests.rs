@@ -1,6 +1,7 @@
 //! The scanner against a generator that knows the answer, and against serde_json.
 
-use super::{end_of_string, Reading, Scanner, StringEnd, MAX_DEPTH};
+use super::string::{end_of_string, StringEnd};
+use super::{Reading, Scanner, MAX_DEPTH};
 use crate::problem::{Place, Problem, SyntaxError, Unexpected, Unusable};
 use crate::testing::Chance;
 use serde_json::Value;
@@ -308,21 +309,55 @@ fn strings_end_where_a_byte_by_byte_reading_ends_them() {
         let pieces: [&[&[u8]]; 3] =
             [&[b"\\", b"\"", b"a", b"a"], &[b"\\\"", b"aa", b"\\n"], &[b"\\\"", b"aa", b"\\\\", b"\\\\\\\""]];
         let pieces = chance.of(&pieces);
-        let mut text = (0..chance.below(90)).map(|_| chance.of(pieces)).collect::<Vec<_>>().concat();
+        let mut text = (0..chance.below(300)).map(|_| chance.of(pieces)).collect::<Vec<_>>().concat();
         if chance.below(2) == 0 {
             text.push(b'"');
         }
         let started = chance.below(2) == 1 && !text.is_empty();
-        let mut escaped = started;
-        let expected = text.iter().position(|byte| {
-            let ends = *byte == b'"' && !escaped;
-            escaped = *byte == b'\\' && !escaped;
-            ends
-        });
-        match (end_of_string(&text, started), expected) {
-            (StringEnd::At(found), Some(expected)) => assert_eq!(found, expected),
-            (StringEnd::Later { escaped: found }, None) => assert_eq!(found, escaped),
-            _ => panic!("{:?}", String::from_utf8_lossy(&text)),
+        let expected = end_byte_by_byte(&text, started);
+        assert_eq!(end_of_string(&text, started), expected, "{:?}", String::from_utf8_lossy(&text));
+        assert_eq!(end_in_chunks(chance.chunks(&text), started), expected, "{:?}", String::from_utf8_lossy(&text));
+    }
+}
+
+#[test]
+fn runs_of_backslashes_may_cross_the_borders_of_blocks_and_chunks() {
+    for run in 0..140 {
+        // Escaped quotes first, so that blocks are tested as wholes from the eleventh byte on.
+        for before in 0..140 {
+            let text = [&b"\\\"".repeat(5), &b"a".repeat(before), &b"\\".repeat(run), &b"\"\\\"a\""[..]].concat();
+            let end = 10 + before + run + if run % 2 == 0 { 0 } else { 4 };
+            assert_eq!(end_of_string(&text, false), StringEnd::At(end), "{run} behind {before}");
+            let long = [&text[..end], &b"\\\"a".repeat(100)].concat();
+            assert_eq!(
+                end_of_string(&long, false),
+                end_byte_by_byte(&long, false),
+                "{run} behind {before}, more behind"
+            );
+            let (first, second) = text.split_at(10 + before + run / 2);
+            assert_eq!(end_in_chunks([first, second], false), StringEnd::At(end), "{run} behind {before}, cut");
         }
     }
+}
+
+fn end_byte_by_byte(text: &[u8], mut escaped: bool) -> StringEnd {
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'"' if !escaped => return StringEnd::At(at),
+            _ => escaped = *byte == b'\\' && !escaped,
+        }
+    }
+    StringEnd::Later { escaped }
+}
+
+fn end_in_chunks<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, mut escaped: bool) -> StringEnd {
+    let mut before = 0;
+    for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
+        match end_of_string(chunk, escaped) {
+            StringEnd::At(end) => return StringEnd::At(before + end),
+            StringEnd::Later { escaped: still } => escaped = still,
+        }
+        before += chunk.len();
+    }
+    StringEnd::Later { escaped }
 }
