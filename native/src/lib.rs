@@ -17,6 +17,7 @@ mod abi;
 
 pub mod config;
 pub mod count;
+mod cpu;
 pub mod filter;
 pub mod log;
 pub mod media;

@@ -11,7 +11,7 @@ use crate::text::Text;
 use string::{end_of_string, StringEnd};
 
 mod string;
-mod undoubted;
+pub(crate) mod undoubted;
 
 /// Deepest nesting that is followed. Python's parser, which vLLM uses, gives up a little earlier.
 pub const MAX_DEPTH: usize = 1024;

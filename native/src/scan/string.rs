@@ -1,6 +1,6 @@
 //! Finds where strings end. Escapes matter only for that: whether a quote follows an odd number of backslashes.
 
-use super::undoubted;
+use crate::cpu;
 use memchr::memchr_iter;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ fn is_escaped(text: &[u8], at: usize) -> bool {
 fn end_among_escapes(text: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
-        at += undoubted::by_bytes(&text[at - 2..]);
+        at += cpu::undoubted(&text[at - 2..]);
         let (rest, escaped) = (&text[at..], is_escaped(text, at));
         let Some(block) = rest.first_chunk() else {
             return end_in(&padded(rest), escaped).map(|quote| at + quote);
