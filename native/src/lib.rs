@@ -1,12 +1,12 @@
 //! gwanmun's module for Envoy: what the data plane needs and Envoy's own filters do badly or cannot do.
 //!
-//! From the outside in: `abi` speaks Envoy's C interface and has all `unsafe`; `stream` names what a filter may ask of
-//! Envoy; `filter` is one HTTP stream and keeps panics inside the module; `request` decides about the request; `scan`,
-//! `multipart` and `media` read bytes; `config`, `problem`, `reply` and `shard` are values. Of what has ended, `log` writes
-//! the line, `sink` brings it to a file, and `count` counts.
+//! From the outside in: `abi` speaks Envoy's C interface, and has all `unsafe` but that of `cpu`, which chooses vector
+//! instructions; `stream` names what a filter may ask of Envoy; `filter` is one HTTP stream and keeps panics inside the
+//! module; `request` decides about the request; `scan`, `multipart` and `media` read bytes; `config`, `problem`, `reply`
+//! and `shard` are values. Of what has ended, `log` writes the line, `sink` brings it to a file, and `count` counts.
 //!
-//! Everything but `abi` is plain Rust and is tested without Envoy. Deliberately absent: threads and files but for `sink`'s,
-//! clocks, and any allocation that grows with the size of a body.
+//! Everything but `abi` is tested without Envoy. Deliberately absent: threads and files but for `sink`'s, clocks, and any
+//! allocation that grows with the size of a body.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
