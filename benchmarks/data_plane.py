@@ -1,10 +1,10 @@
 """What a request costs through gwanmun, against a header route of a hand-written static Envoy, in the same run.
 
 Each gateway has one worker, pinned to the same core; load and backend share the other. Rounds alternate between them, so that
-whatever else the machine does hits all alike. `ratio` is by requests per second, round by round; `cpu ratio` by processor time
-per request. On a core that has nothing else to do the two say the same. On a machine with other work only the second means
-anything, so goals are judged by it. The static Envoy has neither access log nor retries; a second one has them, since gwanmun
-always does.
+whatever else the machine does hits all alike. `ratio` is by requests per second and `cpu ratio` by processor time per request,
+both round by round. On a core that has nothing else to do the two say the same. On a machine with other work only the second
+means anything, so goals are judged by it. The static Envoy has neither access log nor retries; a second one has them, since
+gwanmun always does.
 """
 
 import tempfile
@@ -22,8 +22,8 @@ from loadgen import Measured, Post, generator, measure
 from machine import Cores, cores, cpu_seconds, free_port, pin
 
 PATH = "/v1/chat/completions"
-ROUNDS = 8
-SECONDS = 2.0
+ROUNDS = 20
+SECONDS = 1.0
 JSON = (("content-type", "application/json"),)
 MODEL = (("x-model-id", bodies.MODEL),)
 
@@ -156,8 +156,9 @@ def _rows(case: Case, rounds: Mapping[Proxy, Sequence[Round]], static: Proxy) ->
 
 
 def cpu_ratio(of: Sequence[Round], to: Sequence[Round]) -> float:
-    """How much of the other's processor time per request this one takes, turned round: less than 1 is dearer."""
-    return middle(one.cpu_us for one in to) / middle(one.cpu_us for one in of)
+    """How much of the other's processor time per request this one takes, turned round: less than 1 is dearer. Round by round,
+    since a machine changes its pace within seconds."""
+    return middle(other.cpu_us / one.cpu_us for one, other in zip(of, to, strict=True))
 
 
 def _goals(case: Case, rounds: Mapping[Proxy, Sequence[Round]], static: Proxy, header: Proxy, model: Proxy) -> Iterator[Goal]:
