@@ -298,23 +298,44 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     name: EnvoyBuffer,
     json: EnvoyBuffer,
 ) -> ModulePointer {
+    // SAFETY: both texts are of this call.
+    unsafe { configured("filter", name, json, filter_config) }
+}
+
+/// Reads a configuration and lends it to Envoy. Null makes Envoy reject it; its own message does not say why.
+///
+/// # Safety
+/// Envoy keeps both texts during this call.
+unsafe fn configured<T>(
+    what: &str,
+    name: EnvoyBuffer,
+    json: EnvoyBuffer,
+    read: impl FnOnce(&[u8], &[u8]) -> Result<T, String>,
+) -> ModulePointer {
     guarded(std::ptr::null(), || {
-        // SAFETY: Envoy keeps both texts during this call.
-        let (name, json) = unsafe { (name.bytes(), json.bytes()) };
-        configured("filter", filter_config(name, json))
+        // SAFETY: by the caller's promise.
+        match read(unsafe { name.bytes() }, unsafe { json.bytes() }) {
+            Ok(config) => lent(config),
+            Err(why) => {
+                log_error(&format!("gwanmun: {what} configuration rejected: {why}"));
+                std::ptr::null()
+            }
+        }
     })
 }
 
-/// Gives a configuration to Envoy, which gives it back when it is done with it. Null makes Envoy reject what it was made of;
-/// its own message does not say why.
-fn configured<T>(what: &str, config: Result<T, String>) -> ModulePointer {
-    match config {
-        Ok(config) => Box::into_raw(Box::new(config)).cast_const().cast(),
-        Err(why) => {
-            log_error(&format!("gwanmun: {what} configuration rejected: {why}"));
-            std::ptr::null()
-        }
-    }
+/// Lends a value to Envoy until `given_back`.
+fn lent<T>(value: T) -> ModulePointer {
+    Box::into_raw(Box::new(value)).cast_const().cast()
+}
+
+/// Envoy is done with a value.
+///
+/// # Safety
+/// It is one of this type that was `lent`; Envoy gives it back once.
+unsafe fn given_back<T>(value: ModulePointer) {
+    // SAFETY: by the caller's promise.
+    guarded((), || drop(unsafe { Box::from_raw(value.cast::<T>().cast_mut()) }));
 }
 
 fn filter_config(name: &[u8], json: &[u8]) -> Result<Arc<Config>, String> {
@@ -326,8 +347,8 @@ fn filter_config(name: &[u8], json: &[u8]) -> Result<Arc<Config>, String> {
 
 #[no_mangle]
 unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: ModulePointer) {
-    // SAFETY: `config` is what `config_new` made; Envoy gives it back once.
-    guarded((), || drop(unsafe { Box::from_raw(config.cast::<Arc<Config>>().cast_mut()) }));
+    // SAFETY: `config` is what `config_new` lent; Envoy gives it back once.
+    unsafe { given_back::<Arc<Config>>(config) }
 }
 
 #[no_mangle]
@@ -338,14 +359,14 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_new(
     guarded(std::ptr::null(), || {
         // SAFETY: `config` is what `config_new` made, and Envoy has not given it back yet.
         let config = unsafe { &*config.cast::<Arc<Config>>() };
-        Box::into_raw(Box::new(Filter::new(Arc::clone(config)))).cast_const().cast()
+        lent(Filter::new(Arc::clone(config)))
     })
 }
 
 #[no_mangle]
 unsafe extern "C" fn envoy_dynamic_module_on_http_filter_destroy(module: ModulePointer) {
-    // SAFETY: `module` is what `filter_new` made; Envoy gives it back once.
-    guarded((), || drop(unsafe { Box::from_raw(module.cast::<Filter>().cast_mut()) }));
+    // SAFETY: `module` is what `filter_new` lent; Envoy gives it back once.
+    unsafe { given_back::<Filter>(module) }
 }
 
 /// The filter of a hook.

@@ -117,7 +117,6 @@ impl Backend {
 }
 
 impl Histogram {
-    #[allow(clippy::cast_precision_loss)]
     fn add(&mut self, nanoseconds: u64) {
         let milliseconds = nanoseconds as f64 / 1e6;
         self.buckets[BOUNDS_MS.iter().take_while(|bound| milliseconds > **bound).count()] += 1;
@@ -134,7 +133,6 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     line(out, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn histogram<'a>(out: &mut String, name: &str, help: &str, all: impl Iterator<Item = (&'a str, &'a Histogram)>) {
     head(out, name, "histogram", help);
     for (backend, found) in all {

@@ -11,11 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 mod json;
 
-/// The name that Envoy's configuration gives the log of an HTTP listener.
-pub const REQUESTS: &str = "requests";
-/// The name that Envoy's configuration gives the log of a TCP listener.
-pub const CONNECTIONS: &str = "connections";
-
 /// An IP address and a port.
 pub type Address<'a> = (&'a [u8], u32);
 
@@ -43,11 +38,11 @@ pub struct Ended<'a> {
 /// What is known of a request besides.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
-    /// Its headers, or null.
+    /// The header `x-request-id`.
     pub id: Option<&'a [u8]>,
-    /// See `id`.
+    /// GET, POST and so on.
     pub method: Option<&'a [u8]>,
-    /// See `id`.
+    /// The host that it was for.
     pub authority: Option<&'a [u8]>,
     /// As the client sent it.
     pub path: Option<&'a [u8]>,
@@ -63,11 +58,11 @@ pub struct Request<'a> {
     pub details: Option<&'a [u8]>,
     /// How often it was sent to a backend.
     pub attempts: u32,
-    /// When the last attempt began to be sent, when its answer began, and when that ended.
+    /// When the last attempt began to be sent.
     pub sent: Option<i64>,
-    /// See `sent`.
+    /// When its answer began.
     pub first_byte: Option<i64>,
-    /// See `sent`.
+    /// When its answer ended.
     pub last_byte: Option<i64>,
 }
 
@@ -80,39 +75,59 @@ pub struct Connection<'a> {
     pub failure: Option<&'a [u8]>,
 }
 
+/// What a listener's log is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Of HTTP requests. `model_header` carries the model's name, in lower case; `None`: lines have no model.
+    Requests {
+        /// See above.
+        model_header: Option<String>,
+    },
+    /// Of TCP connections, with the listener's name.
+    Connections {
+        /// See above.
+        listener: String,
+    },
+}
+
 /// The configuration of one listener's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Whose file the lines go to.
     pub path: String,
-    /// Request header that carries the model's name, in lower case. `None`: lines have no model.
-    pub model_header: Option<String>,
-    /// The listener's name; of TCP listeners only.
-    pub listener: String,
+    /// What they are of.
+    pub kind: Kind,
 }
 
 impl Config {
-    /// Reads the configuration from JSON.
+    /// Reads the configuration of the log of that name from JSON.
     ///
     /// # Errors
     /// A sentence that names what is wrong.
-    pub fn parse(json: &[u8]) -> Result<Self, String> {
-        const FIELDS: [&str; 3] = ["path", "model_header", "listener"];
-        let fields: Map<String, Value> =
+    pub fn parse(name: &[u8], json: &[u8]) -> Result<Self, String> {
+        let mut fields: Map<String, Value> =
             serde_json::from_slice(json).map_err(|error| format!("configuration is not a JSON object: {error}"))?;
-        if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-            return Err(format!("unknown field \"{unknown}\"; known are {}", FIELDS.join(", ")));
-        }
-        let text = |name: &str| match fields.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
+        let mut text = |name: &str| match fields.remove(name) {
+            Some(Value::String(text)) => Ok(text),
+            None => Err(format!("{name}: it is missing")),
             Some(other) => Err(format!("{name}: {other} is not a text")),
         };
-        Ok(Self {
-            path: text("path")?.filter(|path| !path.is_empty()).ok_or("path: it has to name a file")?,
-            model_header: text("model_header")?.filter(|name| !name.is_empty()),
-            listener: text("listener")?.unwrap_or_default(),
-        })
+        let path = text("path")?;
+        let kind = match name {
+            b"requests" => {
+                let header = text("model_header")?;
+                Kind::Requests { model_header: (!header.is_empty()).then_some(header) }
+            }
+            b"connections" => Kind::Connections { listener: text("listener")? },
+            other => {
+                let other = String::from_utf8_lossy(other);
+                return Err(format!("unknown logger_name \"{other}\"; known are requests and connections"));
+            }
+        };
+        match fields.keys().next() {
+            Some(unknown) => Err(format!("unknown field \"{unknown}\"")),
+            None => Ok(Self { path, kind }),
+        }
     }
 }
 
@@ -133,10 +148,10 @@ impl Logger {
         Self { config, sink, counts, clock: Clock::default(), line: Vec::with_capacity(1024) }
     }
 
-    /// The request header that carries the model's name.
+    /// What it is of.
     #[must_use]
-    pub fn model_header(&self) -> Option<&str> {
-        self.config.model_header.as_deref()
+    pub fn kind(&self) -> &Kind {
+        &self.config.kind
     }
 
     /// A request has ended.
@@ -160,7 +175,7 @@ impl Logger {
         line.word(b",\"details\":", request.details);
         line.number(b",\"attempts\":", u64::from(request.attempts));
         line.milliseconds(b",\"first_byte_ms\":", request.first_byte);
-        if self.config.model_header.is_some() {
+        if matches!(self.config.kind, Kind::Requests { model_header: Some(_) }) {
             line.text(b",\"model\":", request.model);
             line.text(b",\"body_problem\":", request.body_problem);
         }
@@ -172,7 +187,9 @@ impl Logger {
     pub fn connection(&mut self, ended: &Ended<'_>, connection: &Connection<'_>) {
         let mut line = Line::begin(&mut self.line);
         line.ended(ended, &mut self.clock);
-        line.text(b",\"listener\":", Some(self.config.listener.as_bytes()));
+        if let Kind::Connections { listener } = &self.config.kind {
+            line.text(b",\"listener\":", Some(listener.as_bytes()));
+        }
         line.text(b",\"server_name\":", connection.server_name);
         line.text(b",\"failure\":", connection.failure);
         line.end();

@@ -151,8 +151,7 @@ async def test_requests_are_counted_by_backend_for_as_long_as_it_is_there(tmp_pa
 
         await running.show(model(http((), inference=SETTINGS)), bound(80, running.port, module_path=str(MODULE)))
         async with asyncio.timeout(20):
-            # Removals come last, and nobody tells.
-            while "ai/a:80" in (await running.envoy.admin.get(MODULE_METRICS)).text:  # noqa: ASYNC110
+            while "ai/a:80" in (await running.envoy.admin.get(MODULE_METRICS)).text:  # noqa: ASYNC110  removals come last
                 await asyncio.sleep(0.05)
 
 

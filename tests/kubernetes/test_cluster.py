@@ -197,9 +197,9 @@ async def test_volumes_and_environment_show_what_they_refer_to_and_follow_it(clu
 
 async def test_termination_is_graceful_and_a_crash_is_restarted(cluster: Cluster, namespace: str) -> None:
     script = (
-        "trap 'echo asked to end; exit 0' TERM; [ -e /tmp/once ] || { touch /tmp/once; exit 3; }; while :; do sleep 0.1; done"
+        "trap 'echo asked to end; exit 0' TERM; [ -e /kept/once ] || { touch /kept/once; exit 3; }; while :; do sleep 0.1; done"
     )
-    pod = script_pod(script, volumes="[{name: e, emptyDir: {}}]", mounts="[{name: e, mountPath: /tmp}]")
+    pod = script_pod(script, volumes="[{name: e, emptyDir: {}}]", mounts="[{name: e, mountPath: /kept}]")
     await cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=pod)
 
     async def restarted() -> Any:

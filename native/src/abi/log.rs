@@ -1,11 +1,11 @@
 //! The access logger's side of Envoy's interface: fills in what `log` writes.
 
 use super::{
-    configured, guarded, log_error, EnvoyBuffer, EnvoyPointer, ModuleBuffer, ModulePointer, HEADERS_OF_REQUEST,
-    MAIN_THREAD,
+    configured, given_back, guarded, lent, log_error, EnvoyBuffer, EnvoyPointer, ModuleBuffer, ModulePointer,
+    HEADERS_OF_REQUEST, MAIN_THREAD,
 };
 use crate::count::{Counts, Registry};
-use crate::log::{Address, Config, Connection, Ended, Logger, Request, CONNECTIONS, REQUESTS};
+use crate::log::{Address, Config, Connection, Ended, Kind, Logger, Request};
 use crate::sink::Sink;
 use crate::stream::NAMESPACE;
 use std::cell::OnceCell;
@@ -173,6 +173,13 @@ impl Entry {
         request
     }
 
+    fn connection<'a>(self) -> Connection<'a> {
+        Connection {
+            server_name: self.text(envoy_dynamic_module_callback_access_logger_get_requested_server_name),
+            failure: self.text(envoy_dynamic_module_callback_access_logger_get_upstream_transport_failure_reason),
+        }
+    }
+
     fn for_each_header<'a>(self, mut read: impl FnMut(&'a [u8], &'a [u8])) {
         const USUAL: usize = 32;
         let none = EnvoyHeader { name: EnvoyBuffer::EMPTY, value: EnvoyBuffer::EMPTY };
@@ -213,47 +220,20 @@ fn happened(nanoseconds: i64) -> Option<i64> {
     (nanoseconds >= 0).then_some(nanoseconds)
 }
 
-/// A log as Envoy has configured it.
-enum Log {
-    Requests(Arc<Config>),
-    Connections(Arc<Config>),
-}
-
-/// A log on one of Envoy's threads.
-enum ThreadLog {
-    Requests(Logger),
-    Connections(Logger),
-}
-
 #[no_mangle]
 unsafe extern "C" fn envoy_dynamic_module_on_access_logger_config_new(
     _config: EnvoyPointer,
     name: EnvoyBuffer,
     json: EnvoyBuffer,
 ) -> ModulePointer {
-    guarded(std::ptr::null(), || {
-        // SAFETY: Envoy keeps both texts during this call.
-        let (name, json) = unsafe { (name.bytes(), json.bytes()) };
-        configured("access log", log(name, json))
-    })
-}
-
-fn log(name: &[u8], json: &[u8]) -> Result<Log, String> {
-    let config = Arc::new(Config::parse(json)?);
-    match name {
-        name if name == REQUESTS.as_bytes() => Ok(Log::Requests(config)),
-        name if name == CONNECTIONS.as_bytes() => Ok(Log::Connections(config)),
-        other => Err(format!(
-            "unknown logger_name \"{}\"; known are {REQUESTS} and {CONNECTIONS}",
-            String::from_utf8_lossy(other)
-        )),
-    }
+    // SAFETY: both texts are of this call.
+    unsafe { configured("access log", name, json, |name, json| Config::parse(name, json).map(Arc::new)) }
 }
 
 #[no_mangle]
 unsafe extern "C" fn envoy_dynamic_module_on_access_logger_config_destroy(config: ModulePointer) {
-    // SAFETY: `config` is what `config_new` made; Envoy gives it back once.
-    guarded((), || drop(unsafe { Box::from_raw(config.cast::<Log>().cast_mut()) }));
+    // SAFETY: `config` is what `config_new` lent; Envoy gives it back once.
+    unsafe { given_back::<Arc<Config>>(config) }
 }
 
 #[no_mangle]
@@ -261,14 +241,8 @@ unsafe extern "C" fn envoy_dynamic_module_on_access_logger_new(
     config: ModulePointer,
     _logger: EnvoyPointer,
 ) -> ModulePointer {
-    guarded(std::ptr::null(), || {
-        // SAFETY: `config` is what `config_new` made, and Envoy has not given it back yet.
-        let log = match unsafe { &*config.cast::<Log>() } {
-            Log::Requests(config) => ThreadLog::Requests(logger(config)),
-            Log::Connections(config) => ThreadLog::Connections(logger(config)),
-        };
-        Box::into_raw(Box::new(log)).cast_const().cast()
-    })
+    // SAFETY: `config` is what `config_new` lent, and Envoy has not given it back yet.
+    guarded(std::ptr::null(), || lent(logger(unsafe { &*config.cast::<Arc<Config>>() })))
 }
 
 fn logger(config: &Arc<Config>) -> Logger {
@@ -286,32 +260,27 @@ fn log_problem(problem: &str) {
 /// The log of a hook.
 ///
 /// # Safety
-/// `module` is what `logger_new` made, and it was not given back. Envoy calls its hooks on the thread that it was made on.
-unsafe fn log_of<'a>(module: ModulePointer) -> &'a mut ThreadLog {
+/// `module` is what `logger_new` lent, and it was not given back. Envoy calls the hooks of one log one after the other, on the
+/// thread that it was made on.
+unsafe fn log_of<'a>(module: ModulePointer) -> &'a mut Logger {
     // SAFETY: by the caller's promise.
-    unsafe { &mut *module.cast::<ThreadLog>().cast_mut() }
+    unsafe { &mut *module.cast::<Logger>().cast_mut() }
 }
 
 #[no_mangle]
 unsafe extern "C" fn envoy_dynamic_module_on_access_logger_log(entry: EnvoyPointer, module: ModulePointer, _kind: u32) {
     guarded((), || {
+        // SAFETY: Envoy calls one hook of a log at a time.
+        let logger = unsafe { log_of(module) };
         let entry = Entry(entry);
         let times = entry.times();
         let ended = entry.ended(&times);
-        // SAFETY: Envoy calls one hook of a log at a time.
-        match unsafe { log_of(module) } {
-            ThreadLog::Requests(logger) => {
-                let request = entry.request(&times, logger.model_header());
+        match logger.kind() {
+            Kind::Requests { model_header } => {
+                let request = entry.request(&times, model_header.as_deref());
                 logger.request(&ended, &request);
             }
-            ThreadLog::Connections(logger) => {
-                let connection = Connection {
-                    server_name: entry.text(envoy_dynamic_module_callback_access_logger_get_requested_server_name),
-                    failure: entry
-                        .text(envoy_dynamic_module_callback_access_logger_get_upstream_transport_failure_reason),
-                };
-                logger.connection(&ended, &connection);
-            }
+            Kind::Connections { .. } => logger.connection(&ended, &entry.connection()),
         }
     });
 }
@@ -323,15 +292,13 @@ unsafe extern "C" fn envoy_dynamic_module_on_access_logger_flush(module: ModuleP
     guarded((), || {
         if MAIN_THREAD.get() == Some(&std::thread::current().id()) {
             // SAFETY: Envoy calls one hook of a log at a time.
-            match unsafe { log_of(module) } {
-                ThreadLog::Requests(logger) | ThreadLog::Connections(logger) => logger.flush(),
-            }
+            unsafe { log_of(module) }.flush();
         }
     });
 }
 
 #[no_mangle]
 unsafe extern "C" fn envoy_dynamic_module_on_access_logger_destroy(module: ModulePointer) {
-    // SAFETY: `module` is what `logger_new` made; Envoy gives it back once.
-    guarded((), || drop(unsafe { Box::from_raw(module.cast::<ThreadLog>().cast_mut()) }));
+    // SAFETY: `module` is what `logger_new` lent; Envoy gives it back once.
+    unsafe { given_back::<Logger>(module) }
 }

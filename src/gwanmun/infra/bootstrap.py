@@ -17,6 +17,7 @@ XDS_TOKEN_SECRET = "gwanmun_xds_token"  # noqa: S105 (a name, not a secret)
 XDS_CA_SECRET = "gwanmun_xds_ca"  # noqa: S105 (a name, not a secret)
 
 MODULE_METRICS = "/gwanmun/metrics"
+"""Where the native module's counts are, at the admin interface."""
 
 AdminAddress = PurePath | int
 """A unix socket, or a port on 127.0.0.1."""
@@ -179,7 +180,7 @@ _LOG_LINE = {"timestamp": "%Y-%m-%dT%T.%fZ", "level": "%l", "logger": "envoy.%n"
 def _extensions(options: BootstrapOptions) -> Iterator[dict[str, Any]]:
     yield _extension("envoy.bootstrap.internal_listener", _INTERNAL_LISTENER)
     if options.module is not None:
-        # Never closed: it keeps state of its own, and is the one that listeners name.
+        # As listeners name it (`xds.module`, which is not imported for it: with it came all of the translator).
         module = {"module": {"local": {"filename": str(options.module)}}, "do_not_close": True}
         yield _extension("gwanmun.admin", _MODULE_EXTENSION, dynamic_module_config=module, extension_name="admin")
 

@@ -1,9 +1,8 @@
 """Many models on one host: routes looked up by the value of one header, instead of tried one after the other.
 
-With 5,000 models a request costs 0.18 ms this way and 0.69 ms the other (measured), and with one it costs a hundredth of all
-that is done for it more. What matches stays the same: a rule that
-asks for another value of that header cannot match, so each value's list holds, in their order, the rules that ask for it and
-those that do not look; any other value gets just the latter.
+With 5,000 models a request costs 0.18 ms this way and 0.69 ms the other (measured); with one, 0.4 % more. What matches stays
+the same: a rule that asks for another value of that header cannot match, so each value's list holds, in their order, the rules
+that ask for it and those that do not look; any other value gets just the latter.
 
 Envoy compares the values of a repeated header one by one in a list of routes, but joins them by commas for the map. So a value
 with a comma, which may be several, is not looked up: all rules are tried in order, as they would be without a map. They stand
