@@ -265,7 +265,10 @@ def test_a_wrong_variable_is_named(name: str, value: str) -> None:
         proxy_options({**NEEDED, name: value})
 
 
-async def test_metrics_of_any_size_are_passed_on(pod: Pod, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("source", ["prometheus", "module_metrics"])
+async def test_metrics_of_any_size_are_passed_on(
+    pod: Pod, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
     line = b'envoy_cluster_upstream_rq_total{envoy_cluster_name="ai/chat_80"} 1\n' * 16_384
 
     @contextlib.asynccontextmanager
@@ -279,7 +282,7 @@ async def test_metrics_of_any_size_are_passed_on(pod: Pod, authority: trustme.CA
 
     async with control_plane(authority) as plane, towards(pod, plane).running() as proxy:
         await proxy.until("/metrics", 200)
-        monkeypatch.setattr(Admin, "prometheus", very_many)
+        monkeypatch.setattr(Admin, source, very_many)
         answer = await proxy.ask("/metrics")
     assert answer.status_code == 200
     assert len(answer.content) > 40 * len(line)

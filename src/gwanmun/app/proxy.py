@@ -314,11 +314,15 @@ class Proxy:
     async def _metrics(self) -> AsyncGenerator[bytes, None]:
         """Our own, then Envoy's as they come: with thousands of backends they are larger than what this program may hold."""
         own = f"# TYPE gwanmun_proxy_draining gauge\ngwanmun_proxy_draining {int(self._stopping.is_set())}\n"
-        counted = await self._admin.module_metrics()
-        async with self._admin.prometheus() as pieces:
-            yield own.encode() + counted
-            async for piece in pieces:
-                yield piece
+        async with contextlib.AsyncExitStack() as stack:
+            sources = (
+                [self._admin.module_metrics(), self._admin.prometheus()] if MODULE.exists() else [self._admin.prometheus()]
+            )
+            opened = [await stack.enter_async_context(source) for source in sources]
+            yield own.encode()
+            for pieces in opened:
+                async for piece in pieces:
+                    yield piece
 
 
 async def _with(first: bytes, others: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

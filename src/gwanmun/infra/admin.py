@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,23 +75,24 @@ class Admin:
         listed = await self._json("/stats", format="json", filter=pattern)
         return {stat["name"]: stat["value"] for stat in listed["stats"] if "name" in stat and isinstance(stat["value"], int)}
 
-    @asynccontextmanager
-    async def prometheus(self, pattern: str = "") -> AsyncGenerator[AsyncIterator[bytes], None]:
+    def prometheus(self, pattern: str = "") -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Statistics whose names contain `pattern`, as Prometheus scrapes them, histograms included: in pieces, since with
         thousands of backends they are many megabytes."""
-        path = "/stats/prometheus"
+        return self._pieces("/stats/prometheus", filter=pattern)
+
+    def module_metrics(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """What the native module has counted, in the same way; to be asked for only where it is loaded."""
+        return self._pieces(MODULE_METRICS)
+
+    @asynccontextmanager
+    async def _pieces(self, path: str, **query: str) -> AsyncGenerator[AsyncIterator[bytes], None]:
         try:
-            async with self._client() as client, client.stream("GET", path, params={"filter": pattern}) as response:
+            async with self._client() as client, client.stream("GET", path, params=query) as response:
                 if response.status_code != httpx.codes.OK:
                     raise AdminError(f"Envoy's admin interface answered {path} with {response.status_code}")
                 yield response.aiter_bytes()
         except httpx.HTTPError as error:
             raise self._silent(error) from error
-
-    async def module_metrics(self) -> bytes:
-        """What the native module has counted, as Prometheus scrapes it; nothing where it is not loaded."""
-        response = await self._send("GET", MODULE_METRICS)
-        return response.content if response.status_code == httpx.codes.OK else b""
 
     async def fail_health_checks(self) -> None:
         """From now on answers ask their clients to close the connection, and health checks fail."""
