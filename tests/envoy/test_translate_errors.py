@@ -1,5 +1,6 @@
 """What the gateway itself answers, and how models are found, on listeners with and without the native module."""
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from harness import LOOPBACK
 from modelling import bound, cluster_key, exact, header, http, listener_key, model, prefix, rule, to, with_backend
 from proxied import Proxy, Upstream, ask, proxy, upstreams
 
-import gwanmun
+import gwanmun.xds.http
 from free_ports import free_port
 from gwanmun.ir import Backend, Endpoint, Host, HttpListener, HttpMatch, InferenceSettings, Respond, Rule
 from gwanmun.xds.table import shard_count
@@ -125,6 +126,26 @@ async def test_the_model_in_the_body(tmp_path) -> None:
         assert (answer.status, answer.error["code"]) == (413, "request_too_large")
         assert "bytes" in answer.error["message"]  # the limit
         assert (await ask(client, "/nothing")).response.text == ""
+
+
+async def test_a_client_that_stalls_is_not_waited_for_and_a_backend_that_thinks_is(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(gwanmun.xds.http._LIMITS, "stream_idle_timeout", timedelta(milliseconds=500))
+    rules = [rule(to("a"), MODEL_A, inference=True), rule(to("b"), exact("/other"))]
+    async with serving(tmp_path, *rules, module=True) as (client, found, running):
+        found["a"].seconds = found["b"].seconds = 1.2
+        assert (await ask(client, "/v1", "POST", headers={"x-model-id": "a"}, json={})).by == "a"
+        assert (await ask(client, "/v1", "POST", json={"model": "a"})).by == "a"
+        assert (await ask(client, "/other")).by == "b"
+        post = "POST /v1 HTTP/1.1\r\nhost: example.com\r\n"
+        body = 'content-type: application/json\r\ncontent-length: 99\r\n\r\n{"messages": ['
+        for begun in (post, post + body):
+            reader, writer = await asyncio.open_connection(LOOPBACK, running.port)
+            writer.write(begun.encode())
+            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode()
+            answer = head + (await asyncio.wait_for(reader.read(), 20)).decode()
+            assert answer.startswith("HTTP/1.1 408 ")
+            assert "The request took too long to arrive." in answer
+            writer.close()
 
 
 async def test_compressed_bodies(tmp_path) -> None:

@@ -14,13 +14,13 @@ from gwanmun.xds.accesslog import counts_requests, request_log
 from gwanmun.xds.filters import FilterOptions, http_filters
 from gwanmun.xds.localreply import local_reply_config
 from gwanmun.xds.picker import PICKED
-from gwanmun.xds.route import STREAM_IDLE
 from gwanmun.xds.types import ADS, Fields, extension, no, number, yes
 
 _REQUEST_ID: Final = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
 _HEADERS_KB: Final = 96
-_HEADERS_IN: Final = timedelta(seconds=10)
-"""A client that has begun a request sends its headers within this time."""
+_ROUTE_UNKNOWN: Final = timedelta(seconds=30)
+"""How long a client that has begun a request has for its headers, and between two parts of a body that is read for its model.
+Routes have limits of their own. One timer does for both: another for headers alone would cost each request as much again."""
 
 _DELAYED_CLOSE: Final = timedelta(milliseconds=100)
 """How long a connection that we end stays half open, for the client to read the rest. Envoy's own 1 s is how much later an
@@ -95,8 +95,7 @@ def connection_manager(
 
 
 _LIMITS: Final[Fields] = {
-    "stream_idle_timeout": STREAM_IDLE,
-    "request_headers_timeout": _HEADERS_IN,
+    "stream_idle_timeout": _ROUTE_UNKNOWN,
     "delayed_close_timeout": _DELAYED_CLOSE,
     "drain_timeout": _FAREWELL,
     "max_request_headers_kb": number(_HEADERS_KB),

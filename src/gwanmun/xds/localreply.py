@@ -35,6 +35,14 @@ class _Reply:
 
 
 _REPLIES: Final = (
+    # Envoy's word for a request that is not whole yet: its flag would blame the backend.
+    _Reply(
+        "The request took too long to arrive.",
+        _INVALID,
+        "request_timeout",
+        status=408,
+        plain="The request took too long to arrive.\n",
+    ),
     _Reply(
         "All backends of this route are at their limit of concurrent requests. Try again shortly.",
         "overloaded_error",
@@ -80,7 +88,6 @@ _REPLIES: Final = (
     _Reply("The request's credentials are missing or not valid.", "authentication_error", "invalid_api_key", status=401),
     _Reply("This is not allowed with these credentials.", "permission_error", "forbidden", status=403),
     _Reply("There is no such path here.", _INVALID, "not_found", status=404),
-    _Reply("The request took too long to arrive.", _INVALID, "request_timeout", status=408),
     _Reply("The request is too large.", _INVALID, "request_too_large", status=413),
     _Reply("This kind of request body is not accepted.", _INVALID, "unsupported_media_type", status=415),
     _Reply("This host is not served on this connection.", _INVALID, "misdirected_request", status=421),
@@ -88,7 +95,7 @@ _REPLIES: Final = (
     _Reply("The gateway could not serve this request.", _SERVER, "internal_error", at_least=500),
     _Reply("The request was not accepted.", _INVALID, "bad_request", at_least=400),
 )
-"""First match wins. Of a request that failed on more than one count, the flag says more than the status."""
+"""First match wins. But for 408, of a request that failed on more than one count the flag says more than the status."""
 
 
 def local_reply_config(inference: InferenceSettings | None) -> Fields:

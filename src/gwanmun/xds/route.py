@@ -24,7 +24,7 @@ from gwanmun.xds.types import Fields, extension, number
 
 NO_LIMIT: Final = timedelta(0)
 STREAM_IDLE: Final = timedelta(minutes=5)
-"""How long nothing may come or go on a stream. Envoy's own default, written down in each listener."""
+"""How long nothing may come or go on a stream, where the rule is not of a model API."""
 
 _WELL_KNOWN: Final = {"http": 80, "https": 443}
 _REDIRECT_CODES: Final = {
@@ -166,8 +166,8 @@ def _idle_timeout(rule: Rule, timeout: timedelta) -> Fields:
     left is noticed at once, one that has vanished by the connection's keep-alive."""
     if rule.inference:
         return {"idle_timeout": NO_LIMIT}
-    # It would otherwise cut what the user has allowed to take longer.
-    return {"idle_timeout": timeout} if timeout > STREAM_IDLE else {}
+    # A lower one would cut what the user has allowed to take longer.
+    return {"idle_timeout": max(timeout, STREAM_IDLE)}
 
 
 def _request_timeout(forward: Forward, rule: Rule) -> timedelta:
