@@ -99,7 +99,7 @@ async def running_envoy(directory: Path, document: dict[str, Any]) -> AsyncItera
     admin_file.unlink(missing_ok=True)
     process = await asyncio.create_subprocess_exec(
         *(envoy_path(), "-c", config, "--admin-address-path", admin_file, "--log-path", log),
-        *("--concurrency", "1", "--use-dynamic-base-id", "-l", "info"),
+        *("--concurrency", "1", "--disable-hot-restart", "-l", "info"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -1,15 +1,22 @@
 """Envoy as a child of the proxy container's program: it ends when its parent ends, however that comes."""
 
 import asyncio
-import ctypes
-import signal
+import os
 import sys
 from pathlib import Path
 
 from gwanmun.infra.envoy import EnvoyBinary
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+parent, *command = sys.argv[1:]
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() == int(parent):  # else it has ended before it could be noticed
+    os.execv(command[0], command)
+"""
+"""A program that becomes the command. A `preexec_fn` would do the same between fork and exec, where the handlers of other
+libraries run too: gRPC's ended the child with SIGABRT now and then."""
 
 
 def child_command(
@@ -32,17 +39,8 @@ def child_command(
 
 async def start_child(command: list[str]) -> asyncio.subprocess.Process:
     """Start it in a session of its own: a signal to our process group is for us, who let requests finish first."""
-    return await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=_die_with_parent if _libc is not None else None,
-    )
-
-
-def _die_with_parent() -> None:
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    bound = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())] if sys.platform == "linux" else []
+    return await asyncio.create_subprocess_exec(*bound, *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
 
 
 async def end_child(child: asyncio.subprocess.Process, *, patience: float = 5.0) -> int:
