@@ -1,12 +1,13 @@
 //! Envoy's side of the module: the part of its C interface that is used, declared by hand, and the hooks it calls.
 //!
-//! All `unsafe` of the crate is here and in the parts: `log` for the access log, `admin` for Envoy's admin interface. Signatures are those of `source/extensions/dynamic_modules/abi/abi.h` in Envoy
-//! 1.40. Envoy only warns where a module's version string differs from its own, and a changed signature under an old
-//! name would be undefined behaviour: the control plane loads this module into exactly that Envoy.
+//! All `unsafe` of the crate is here, in the parts (`log` for the access log, `admin` for Envoy's admin interface) and in
+//! `cpu`. Signatures are those of `source/extensions/dynamic_modules/abi/abi.h` in Envoy 1.40. Envoy only warns where a
+//! module's version string differs from its own, and a changed signature under an old name would be undefined behaviour:
+//! the control plane loads this module into exactly that Envoy.
 //!
 //! Every hook runs under `catch_unwind`, for a panic must not cross into C++. Deliberately absent: decisions.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // calls of C and pointers that it gave
 
 use crate::config::Config;
 use crate::filter::{Filter, FILTER_NAME};

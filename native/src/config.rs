@@ -78,7 +78,7 @@ fn whole_number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| {
         let number = value.as_f64()?;
         let whole = number.fract() == 0.0 && (0.0..=LARGEST_EXACT).contains(&number);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `whole` has looked
         whole.then_some(number as u64)
     })
 }

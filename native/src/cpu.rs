@@ -3,7 +3,7 @@
 //! The library is built for any machine of its architecture. On aarch64 that includes good vectors; on x86-64 it means 16
 //! bytes at a time, where nearly every machine could take 32 or 64.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // a function for instructions that were detected is unsafe to call
 
 use crate::scan::undoubted;
 #[cfg(target_arch = "x86_64")]

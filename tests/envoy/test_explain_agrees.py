@@ -151,10 +151,10 @@ PATHS = [
     "/x/../ws/y", "/%77s/y", "/r/ab%63", "/r/%61b%63", "//ws", "/ws//x", "/ws/..", "/ws/../", "/./ws", "/ws%2fx", "/r//abc",
     "/r/x/..;y/abc", "/r/%2e%2e/ws", "/r/%2e%2e;/ws", "/r\\abc", "/esc/{%2f%C3", "/esc/%7b%2f%c3", "/ws%00", "/ws/%00/../x",
     "/g12", "/g1/x", "/g1/x/", "/g1/./x", "/put", "/ws?x/../..", "/r/../../../ws",
-]  # fmt: skip
+]  # fmt: skip  # a table: one value a line would take a page
 QUERIES = [
     "a=b%20c", "a=b+c", "a=b", "q=2&q=1", "q=1&q=2", "&&q=1", "q", "q=", "empty", "empty=", "%71=1", "q=1&a=b%20c",
-]  # fmt: skip
+]  # fmt: skip  # a table: one value a line would take a page
 REPEATED = ["12", "21", "33", "34", ["3,4"], "25", ["2,5"], ["255"], ["1,2"]]
 GRPC = ["application/grpc", "application/grpc+proto", "application/grpc;x=y", "application/grpc-web", "Application/grpc"]
 MODELS = [["m2", "m1"], ["m1", "m2"], ["x", "m1"], ["", "m1"], ["m1,m2"], []]
@@ -164,22 +164,22 @@ AFTER_THE_MODEL = [
     b', "x": [1 , "a\\q" ,null, [2,{"y": [3,4]}], 5]', b', "x": [1 2, 3]', b', "x": [1,, 2]', b', "x": [1,2}',
     b', "x": ["model", "m2"]',
     b', \x0b"x": 1', b', "x": "%s"' % (b"y" * LIMIT),
-]  # fmt: skip
+]  # fmt: skip  # a table: one value a line would take a page
 NAMES = [
     b"m" * 2000, b"m" * 1025, b"\xff", b"m\x00", b"m\\n", b" m1", b"m1 ", b"", b"a b", b"\\u006d1", b"\\ud800",
     b"\\ud83d\\ude00", "\u00e9".encode(), b"\\u00e9", b"m\\/1", b"m\\x1", b"m\\u12",
-]  # fmt: skip
+]  # fmt: skip  # a table: one value a line would take a page
 BODIES = [
     b"", b" ", b"{", b"[]", b"{}", b'"model"', b"null", named(b"m1") + b" \n", named(b"m1") + b"x",
     b"\xef\xbb\xbf" + named(b"m1"), b'{"model": 1}', b'{"model": {"model": "m1"}}', b'{"x": {"model": "m1"}}',
     b'{"x": [{"model": "m1"}], "model": "m2"}',
     b"{'model': 'm1'}", b'{"mod\\u0065l": "m1"}', b'{"model\\ud800": 1, "model": "m1"}',
     b'{"x": %s%s, "model": "m1"}' % (b"[" * 1023, b"]" * 1023), b'{"x": %s%s, "model": "m1"}' % (b"[" * 1024, b"]" * 1024),
-]  # fmt: skip
+]  # fmt: skip  # a table: one value a line would take a page
 KINDS = [
     "", "text/plain", "application/x-www-form-urlencoded", "text/csv", "application/vnd.x+json; a=b", "application/grpc+json",
     "application/connect+json", "Application/JSON ; charset=utf-8", "application/jsonl",
-]  # fmt: skip
+]  # fmt: skip  # a table: one value a line would take a page
 BODIES_WITHOUT_KIND = [b" \n" + named(b"m1"), b"\x0b" + named(b"m1"), b"[" + named(b"m1"), b"{", b"", b"  ", b" " * (LIMIT + 1)]
 CODINGS = ["gzip", "identity", "", "Identity", "identity, gzip"]
 
@@ -264,7 +264,7 @@ VALUES = [
 HEADERS = [
     JSON, ("content-type", "text/plain"), ("x", "1"), ("x", "2"), ("x", "5"), ("x", "3,4"), ("accept", "p"), ("accept", "q"),
     (X_MODEL, "m1"), (X_MODEL, "m2"), (X_MODEL, ""),
-]  # fmt: skip
+]  # fmt: skip  # a table: one value a line would take a page
 
 
 def joined(pieces: list[str]) -> st.SearchStrategy[str]:

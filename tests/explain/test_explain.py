@@ -115,7 +115,7 @@ def test_the_whole_way_is_told() -> None:
         ("headers: [{name: X-Team, value: red}]", "wants header x-team = red, which the request does not have"),
         ("queryParams: [{name: q, value: '1'}]", "wants query parameter q = 1, which the request does not have"),
     ],
-)  # fmt: skip
+)
 def test_why_a_rule_takes_a_request_or_not(match: str, says: str) -> None:
     assert why_not(match) == says
 

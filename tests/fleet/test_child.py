@@ -12,7 +12,7 @@ PARENT = textwrap.dedent("""
     from gwanmun.infra.fleet.child import start_child
 
     async def main():
-        child = await start_child([sys.executable, "-c", "import time; print('runs', flush=True); time.sleep(600)"])
+        child = await start_child([sys.executable, "-c", "import time; print('runs', flush=True); time.sleep(60)"])
         print(child.pid, flush=True)
         await child.wait()
 

@@ -312,12 +312,13 @@ class Proxy:
         return StreamingResponse(_with(first, pieces), media_type="text/plain; version=0.0.4")
 
     async def _metrics(self) -> AsyncGenerator[bytes, None]:
-        """Our own, then Envoy's as they come: with thousands of backends they are larger than what this program may hold."""
+        """Our own, then Envoy's and the module's as they come: with thousands of backends they are larger than what this
+        program may hold."""
         own = f"# TYPE gwanmun_proxy_draining gauge\ngwanmun_proxy_draining {int(self._stopping.is_set())}\n"
         async with contextlib.AsyncExitStack() as stack:
-            sources = (
-                [self._admin.module_metrics(), self._admin.prometheus()] if MODULE.exists() else [self._admin.prometheus()]
-            )
+            sources = [self._admin.prometheus()]
+            if MODULE.exists():
+                sources.append(self._admin.module_metrics())
             opened = [await stack.enter_async_context(source) for source in sources]
             yield own.encode()
             for pieces in opened:

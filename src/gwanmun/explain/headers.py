@@ -13,7 +13,7 @@ _JOINED: Final = frozenset([
     "if-unmodified-since", "keep-alive", "origin", "pragma", "proxy-connection", "proxy-status", "referer", "te", "upgrade",
     "user-agent", "via", "x-client-trace-id", "x-forwarded-client-cert", "x-forwarded-host", "x-forwarded-port",
     "x-request-id",
-])  # fmt: skip
+])  # fmt: skip  # a table: one value a line would take a page
 """Headers that Envoy has a place of its own for (its "inline" ones): where one is repeated, its values become one with commas.
 Found by asking Envoy 1.40; those that it sets or removes itself are not among them."""
 

@@ -91,9 +91,17 @@ class Cluster:
         (self.state / "options.json").write_text(json.dumps(options | {"images": dict(self.options.images)}))
         with (self.state / "logs" / "supervisor.log").open("wb") as log:
             self._supervisor = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", f"{_PACKAGE}.supervisor", str(self.state), *(["--with-parent"] if with_parent else []),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True,
-            )  # fmt: skip
+                sys.executable,
+                "-m",
+                f"{_PACKAGE}.supervisor",
+                str(self.state),
+                *(["--with-parent"] if with_parent else []),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                start_new_session=True,
+            )
         try:
             await self._until_ready(self._supervisor)
         except BaseException:

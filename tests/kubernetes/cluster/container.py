@@ -154,10 +154,17 @@ class Container:
             self.wait_because(reason, str(error))
             return 1
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-S", "-E", str(_SCRIPT), "pod", str(spec),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            sys.executable,
+            "-S",
+            "-E",
+            str(_SCRIPT),
+            "pod",
+            str(spec),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-        )  # fmt: skip
+        )
         assert process.stdout is not None
         self._process = process
         self._state = {"running": {"startedAt": _now()}}

@@ -96,8 +96,10 @@ def _become_container(spec: dict[str, Any]) -> None:
     unshare(CLONE_NEWNS | CLONE_NEWUTS)
     socket.sethostname(spec["hostname"])
     mount("", "/", "", MS_REC | MS_PRIVATE)
-    _assemble_root(spec["root"], {os.path.join(os.path.realpath(os.path.dirname(m["target"])), os.path.basename(m["target"])): m
-                                  for m in spec["mounts"]}, spec["keep"], read_only=spec["readOnlyRoot"])  # fmt: skip
+    mounts = {
+        os.path.join(os.path.realpath(os.path.dirname(m["target"])), os.path.basename(m["target"])): m for m in spec["mounts"]
+    }
+    _assemble_root(spec["root"], mounts, spec["keep"], read_only=spec["readOnlyRoot"])
     os.chdir(spec["directory"])
     os.execvpe(spec["command"][0], spec["command"], spec["environment"])
 

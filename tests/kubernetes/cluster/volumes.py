@@ -65,8 +65,10 @@ class Volumes:
                 result |= await self._projected(volume["name"], source, world)
             return result
         kinds = ", ".join(sorted(volume.keys() - {"name"}))
-        raise NotYet(f"volume {volume['name']!r} of kind {kinds}: this node agent has secret, configMap, projected, emptyDir, "
-                     "downwardAPI and hostPath")  # fmt: skip
+        raise NotYet(
+            f"volume {volume['name']!r} of kind {kinds}: this node agent has secret, configMap, projected, emptyDir, "
+            "downwardAPI and hostPath"
+        )
 
     async def _projected(self, volume: str, source: Object, world: World) -> dict[str, bytes]:
         if "secret" in source:

@@ -39,8 +39,8 @@ def child_command(
 
 async def start_child(command: list[str]) -> asyncio.subprocess.Process:
     """Start it in a session of its own: a signal to our process group is for us, who let requests finish first."""
-    bound = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())] if sys.platform == "linux" else []
-    return await asyncio.create_subprocess_exec(*bound, *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
+    launcher = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())] if sys.platform == "linux" else []
+    return await asyncio.create_subprocess_exec(*launcher, *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
 
 
 async def end_child(child: asyncio.subprocess.Process, *, patience: float = 5.0) -> int:
